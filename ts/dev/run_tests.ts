@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// `npm test`: makes sure of the prerequisites, builds the Rust programs that tests call, runs vitest and cargo test,
+// and ends with the line `N passed, N failed` over both.
+//
+// The addon and dist/ were built by the npm script before this started. Arguments go to vitest, and then cargo's
+// tests are left out: `npm test -- test/mount/names.test.ts`.
+
+import { mkdir, readFile, rm } from 'node:fs/promises';
+import { runShown, runTeed } from './command.ts';
+import { ensureCommands, ensureFuse, ensureKernelBtrfs, TEST_COMMANDS } from './prerequisites.ts';
+import { buildTestPrograms } from './test_programs.ts';
+import { cargoTotals, type Totals, totalsLine, vitestTotals } from './test_totals.ts';
+
+const REPORT = 'dist/test_report.json';
+
+async function runVitest(filters: readonly string[]): Promise<Totals> {
+  await mkdir('dist', { recursive: true });
+  await rm(REPORT, { force: true });
+  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${REPORT}`];
+  const code = await runShown(['node_modules/.bin/vitest', 'run', ...reporters, ...filters]);
+  const json = await readFile(REPORT, 'utf8').catch(() => undefined);
+  return vitestTotals(json, code);
+}
+
+async function runCargo(): Promise<Totals> {
+  const { code, output } = await runTeed(['cargo', 'test', '--workspace', '--locked', '--no-fail-fast']);
+  return cargoTotals(output, code);
+}
+
+async function main(): Promise<void> {
+  const filters = process.argv.slice(2);
+  await ensureFuse();
+  await ensureCommands(TEST_COMMANDS);
+  await ensureKernelBtrfs();
+  await buildTestPrograms();
+  const totals = [await runVitest(filters)];
+  if (filters.length === 0) totals.push(await runCargo());
+  process.stdout.write(`${totalsLine(totals)}\n`);
+  process.exitCode = totals.some((part) => part.failed > 0) ? 1 : 0;
+}
+
+await main().catch((error: Error) => {
+  process.stderr.write(`${error.message}\n0 passed, 1 failed\n`);
+  process.exitCode = 1;
+});
