@@ -1,1 +1,4 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+
+mod fuse;
+mod poll;

@@ -9,13 +9,14 @@ const SOURCE = /\.(ts|rs|cjs|mjs|js|sh)$|^\.ci\/run$/;
 const GENERATED = new Set(['native/binding.d.ts']);
 const LICENCE = /^(\/\/|#) SPDX-License-Identifier: GPL-2\.0-or-later$/;
 const COMMENT = /^(\/\/!?|\/\*\*?|#) ?\S/;
+const BLANK = /^(\/\/!?|#)?\s*$/;
 
 /** What is wrong with the head of a file, or undefined. */
 export function headFault(text: string): string | undefined {
   const lines = text.split('\n');
   const first = lines[0]?.startsWith('#!') === true ? 1 : 0;
   if (!LICENCE.test(lines[first] ?? '')) return 'no SPDX line at the top';
-  const next = lines.slice(first + 1).find((line) => line.trim() !== '');
+  const next = lines.slice(first + 1).find((line) => !BLANK.test(line));
   if (next === undefined || !COMMENT.test(next)) return 'no comment that says what the file is for';
   return undefined;
 }

@@ -40,8 +40,8 @@ pub trait Store {
     fn next(&mut self, tree: u64, key: Key, out: &mut Vec<u8>) -> Result<Option<Key>>;
     /// Last item with key <= `key`; its data is copied into `out`.
     fn prev(&mut self, tree: u64, key: Key, out: &mut Vec<u8>) -> Result<Option<Key>>;
-    /// Inserts a new item. An existing one is a bug of the caller and reported as corruption.
-    fn insert(&mut self, tree: u64, key: Key, data: &[u8]) -> Result<()>;
+    /// Inserts a new item; false, and nothing changed, when the key is taken.
+    fn insert(&mut self, tree: u64, key: Key, data: &[u8]) -> Result<bool>;
     /// Replaces the data of an existing item; the size may change.
     fn replace(&mut self, tree: u64, key: Key, data: &[u8]) -> Result<()>;
     /// Removes an existing item.
@@ -51,14 +51,16 @@ pub trait Store {
     /// empty. `near` is where the caller would like it (the end of the file's previous extent). The run has no
     /// reference yet: `add_ref` follows in the same batch. ENOSPC when none is left.
     fn allocate_data(&mut self, len: u64, near: Option<u64>) -> Result<DiskRun>;
-    /// Tries to lengthen, in place, the extent `run` that was allocated in the running transaction and has exactly one
-    /// reference; returns by how many bytes it grew (0 to `more`).
+    /// Tries to lengthen, in place, the extent `run`; returns by how many bytes it grew (0 to `more`, whole sectors).
+    /// Only an extent that was allocated in the running transaction and has exactly one reference grows; any other
+    /// one, or one that is followed by used space, answers 0.
     fn extend_data(&mut self, run: DiskRun, more: u64) -> Result<u64>;
     /// Adds `count` references from `owner` to the extent that starts at `extent.bytenr` with full length `extent.len`.
     fn add_ref(&mut self, extent: DiskRun, owner: DataRef, count: u32) -> Result<()>;
     /// Drops one; with the last one the space is freed (after the commit) and its checksums go.
     fn drop_ref(&mut self, extent: DiskRun, owner: DataRef) -> Result<()>;
-    /// Writes sectors into a run allocated in the running transaction and records their checksums (crc32c of each
-    /// 4 KiB, verified against `data` already where the image's checksum differs from crc32c).
+    /// Writes sectors into a run allocated in the running transaction and records their checksums. `crcs` are the
+    /// crc32c of each 4 KiB, which the caller has verified against `data`; none at all means that no checksums are to
+    /// be recorded (an inode with NODATASUM).
     fn write_data(&mut self, bytenr: u64, data: &[u8], crcs: &[u32]) -> Result<()>;
 }

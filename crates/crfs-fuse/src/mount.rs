@@ -9,7 +9,7 @@ use std::ffi::CString;
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::abi::MAX_WRITE_BYTES;
@@ -134,7 +134,7 @@ fn device_in(table: &[u8], target: &Path) -> Option<(u32, u32)> {
         let (Some(device), Some(_), Some(point)) = (fields.next(), fields.next(), fields.next()) else {
             continue;
         };
-        if PathBuf::from(std::ffi::OsString::from_vec(unescape(point))) != target {
+        if unescape(point) != target.as_os_str().as_bytes() {
             continue;
         }
         let text = std::str::from_utf8(device).ok()?;

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The socket by which a running mount can be asked for its counters and to end: /run/crfs/<major>:<minor>.sock, found
+// by the device number of the mount, so that nobody needs to touch the mounted directory itself.
+//
+// Only root can reach it. A connection carries one request and one answer, each a line of JSON. Both sides are
+// this program, so the text is trusted as far as its sender is root.
+
+import { chmod, mkdir, rm } from 'node:fs/promises';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { messageOf } from './exit.ts';
+
+const DIRECTORY = '/run/crfs';
+
+/** A request is one short line; whoever sends more is not one of ours. */
+const REQUEST_BYTES_MAX = 4096;
+
+export type ControlRequest =
+  | { readonly op: 'stats' }
+  | { readonly op: 'unmount'; readonly lazy: boolean; readonly force: boolean };
+
+export type ControlAnswer =
+  | { readonly ok: true; readonly stats?: object }
+  | { readonly ok: false; readonly error: string; readonly exitCode: number };
+
+function socketPath(device: string): string {
+  return `${DIRECTORY}/${device}.sock`;
+}
+
+export interface ControlServer {
+  /** Removes the socket. Connections that still wait for an answer keep it until the process ends. */
+  close(): Promise<void>;
+}
+
+function serveOne(socket: Socket, answer: (request: ControlRequest) => Promise<ControlAnswer>): void {
+  let text = '';
+  socket.on('error', () => socket.destroy());
+  socket.on('data', (chunk: Buffer) => {
+    text += chunk.toString();
+    if (text.length > REQUEST_BYTES_MAX) return void socket.destroy();
+    const end = text.indexOf('\n');
+    if (end < 0) return;
+    const line = text.slice(0, end);
+    socket.removeAllListeners('data');
+    socket.resume();
+    void Promise.resolve()
+      .then(() => answer(JSON.parse(line) as ControlRequest))
+      .catch(
+        (error: unknown) => ({ ok: false, error: messageOf(error), exitCode: 4 }) satisfies ControlAnswer,
+      )
+      // The socket stays open: its end tells the asker that this process has ended.
+      .then((result) => socket.write(`${JSON.stringify(result)}\n`));
+  });
+}
+
+/** Listens for requests about the mount with this device number. */
+export async function serveControl(
+  device: string,
+  answer: (request: ControlRequest) => Promise<ControlAnswer>,
+): Promise<ControlServer> {
+  await mkdir(DIRECTORY, { recursive: true, mode: 0o755 });
+  const path = socketPath(device);
+  // A socket of this number is left from a mount that has ended: the kernel gave the number out again.
+  await rm(path, { force: true });
+  const server: Server = createServer((socket) => serveOne(socket, answer));
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(path, () => resolve());
+  });
+  await chmod(path, 0o600);
+  server.unref();
+  return {
+    async close() {
+      server.close();
+      await rm(path, { force: true });
+    },
+  };
+}
+
+export interface ControlReply {
+  readonly answer: ControlAnswer;
+  /** Resolves when the mount's process has ended (or the connection was closed by `forget`). */
+  readonly ended: Promise<void>;
+  forget(): void;
+}
+
+/**
+ * Asks the process behind a mount.
+ *
+ * @returns undefined when no process listens: the mount is dead, or none of ours.
+ */
+export function askControl(device: string, request: ControlRequest): Promise<ControlReply | undefined> {
+  return new Promise((resolve) => {
+    const socket = connect(socketPath(device));
+    const ended = new Promise<void>((done) => socket.once('close', () => done()));
+    let text = '';
+    socket.on('error', () => resolve(undefined));
+    socket.once('close', () => resolve(undefined));
+    socket.on('connect', () => socket.write(`${JSON.stringify(request)}\n`));
+    socket.on('data', (chunk: Buffer) => {
+      text += chunk.toString();
+      const end = text.indexOf('\n');
+      if (end < 0) return;
+      resolve({
+        answer: JSON.parse(text.slice(0, end)) as ControlAnswer,
+        ended,
+        forget: () => socket.destroy(),
+      });
+    });
+  });
+}

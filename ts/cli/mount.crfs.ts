@@ -1,0 +1,107 @@
+#!/usr/bin/env node
+// SPDX-License-Identifier: GPL-2.0-or-later
+// mount.crfs: mounts a directory of a CRFS server, and shows the counters of a mount.
+//
+//   mount.crfs SOURCE DIR [-o OPTIONS]       also called by mount(8) as /sbin/mount.crfs, with [-sfnv] [-N ns] [-t type]
+//   mount.crfs stats DIR [--json]
+//
+// Without --foreground it returns when the mount stands, and a process in the background serves it
+// (mount_process.ts). -f is mount(8)'s "fake": everything is checked, nothing is mounted.
+
+import { resolve } from 'node:path';
+import { Command, Option } from 'clipanion';
+import { parseSource } from './address.ts';
+import { CrfsCommand, runProgram } from './command_line.ts';
+import { askControl } from './control_socket.ts';
+import { reportStart, startInBackground } from './daemonize.ts';
+import { CliError, Exit, messageOf } from './exit.ts';
+import { findCrfsMount } from './find_mount.ts';
+import { stderrLog } from './log.ts';
+import { parseMountOptions } from './mount_options.ts';
+import { runMount } from './mount_process.ts';
+import { report } from './report.ts';
+
+/** Where a mount in the background logs without `-o log=`. */
+const DEFAULT_LOG_FILE = '/var/log/crfs-mount.log';
+
+class MountCommand extends CrfsCommand {
+  static override paths = [Command.Default];
+  static override usage = Command.Usage({
+    description: 'mount a directory of a CRFS server',
+    details: `
+      SOURCE is HOST[:PORT]:/PATH (an IPv6 address in brackets) or unix:SOCKET:/PATH, with PATH a directory of the
+      image.
+
+      Options for -o: cache=SIZE (items and data held in memory, default 512M), port=PORT, log=FILE (default
+      ${DEFAULT_LOG_FILE}), ro, rw, nosuid, nodev, noexec, noatime and the like, noallow_other (only root may
+      enter).
+    `,
+    examples: [
+      ['Over TCP', 'mount.crfs server:/ /mnt -o cache=1G'],
+      ['By mount(8)', 'mount -t crfs unix:/run/crfsd.sock:/projects /mnt'],
+    ],
+  });
+
+  source: string = Option.String({ name: 'SOURCE' });
+  directory: string = Option.String({ name: 'DIR' });
+  options: string[] = Option.Array('-o', [], { description: 'mount options, separated by commas' });
+  foreground: boolean = Option.Boolean('--foreground', false, {
+    description: 'serve in this process, log to stderr',
+  });
+  fake: boolean = Option.Boolean('-f', false, { description: 'fake: check everything but do not mount' });
+  sloppy: boolean = Option.Boolean('-s', false, { description: 'ignore unknown options' });
+  noMtab: boolean = Option.Boolean('-n', false, { description: 'accepted for mount(8)' });
+  verbose: boolean = Option.Boolean('-v', false, { description: 'say what was done' });
+  namespace: string | undefined = Option.String('-N', { description: 'refused: other mount namespaces' });
+  type: string | undefined = Option.String('-t', { description: 'accepted for mount(8)' });
+
+  async work(): Promise<number> {
+    try {
+      return await this.#mount();
+    } catch (error) {
+      const exitCode = error instanceof CliError ? error.exitCode : Exit.bug;
+      reportStart({ exitCode, error: messageOf(error) });
+      throw error;
+    }
+  }
+
+  async #mount(): Promise<number> {
+    if (this.namespace !== undefined)
+      throw new CliError('-N: mounting in another namespace is not supported');
+    const settings = parseMountOptions(this.options, this.sloppy);
+    const source = parseSource(this.source, settings.port);
+    if (process.getuid?.() !== 0) throw new CliError('only root can mount');
+    const directory = resolve(this.directory);
+    if (this.fake) return Exit.ok;
+    if (this.foreground) {
+      return runMount({ source, sourceText: this.source, directory, settings, log: stderrLog('mount.crfs') });
+    }
+    const options = this.options.flatMap((value) => ['-o', value]);
+    if (this.sloppy) options.push('-s');
+    const argv = [process.argv[1]!, '--foreground', this.source, directory, ...options];
+    await startInBackground(argv, settings.logFile ?? DEFAULT_LOG_FILE);
+    if (this.verbose) this.context.stdout.write(`mount.crfs: ${this.source} mounted on ${directory}\n`);
+    return Exit.ok;
+  }
+}
+
+class StatsCommand extends CrfsCommand {
+  static override paths = [['stats']];
+  static override usage = Command.Usage({ description: 'print the live counters of a mount' });
+
+  directory: string = Option.String({ name: 'DIR' });
+  json: boolean = Option.Boolean('--json', false, { description: 'one JSON object' });
+
+  async work(): Promise<number> {
+    const mount = await findCrfsMount(this.directory);
+    const reply = await askControl(mount.device, { op: 'stats' });
+    if (reply === undefined)
+      throw new CliError(`${this.directory}: the process of this mount has ended`, Exit.failed);
+    reply.forget();
+    if (!reply.answer.ok) throw new CliError(reply.answer.error, reply.answer.exitCode);
+    this.context.stdout.write(report(reply.answer.stats ?? {}, this.json));
+    return Exit.ok;
+  }
+}
+
+await runProgram('mount.crfs', [MountCommand, StatsCommand]);

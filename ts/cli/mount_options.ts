@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The options of a mount, as mount(8), /etc/fstab and people write them after -o.
+//
+// Options are read from left to right, a later one wins. An option that is not known is refused by name: a
+// misspelt option that does nothing is worse than a mount that fails.
+
+import { parsePort } from './address.ts';
+import { CliError } from './exit.ts';
+import { parseSize } from './size.ts';
+
+/** Cached items and data of one mount. */
+export const DEFAULT_CACHE_BYTES: number = 512 * 1024 * 1024;
+
+/** Below this the caches could not hold what a single operation may need. */
+export const MIN_CACHE_BYTES: number = 16 * 1024 * 1024;
+
+export interface MountSettings {
+  readonly readOnly: boolean;
+  /** Flags for the kernel, by their names in mount(8): nosuid, nodev, noexec, noatime, ... */
+  readonly kernelFlags: readonly string[];
+  readonly allowOther: boolean;
+  readonly cacheBytes: number;
+  readonly port: number | undefined;
+  /** File that takes the log lines of a mount in the background. */
+  readonly logFile: string | undefined;
+}
+
+/** Option -> the kernel flag that it sets (+) or clears (-). */
+const KERNEL_FLAGS: ReadonlyMap<string, readonly string[]> = new Map(
+  Object.entries({
+    nosuid: ['+nosuid'],
+    suid: ['-nosuid'],
+    nodev: ['+nodev'],
+    dev: ['-nodev'],
+    noexec: ['+noexec'],
+    exec: ['-noexec'],
+    sync: ['+sync'],
+    async: ['-sync'],
+    dirsync: ['+dirsync'],
+    noatime: ['+noatime', '-strictatime', '-relatime'],
+    atime: ['-noatime'],
+    relatime: ['+relatime', '-noatime', '-strictatime'],
+    norelatime: ['-relatime'],
+    strictatime: ['+strictatime', '-noatime', '-relatime'],
+    nostrictatime: ['-strictatime'],
+    nodiratime: ['+nodiratime'],
+    diratime: ['-nodiratime'],
+    defaults: ['-nosuid', '-nodev', '-noexec', '-sync'],
+    // A user who may mount by /etc/fstab gets these from mount(8) too.
+    user: ['+nosuid', '+nodev', '+noexec'],
+    users: ['+nosuid', '+nodev', '+noexec'],
+    owner: ['+nosuid', '+nodev'],
+    group: ['+nosuid', '+nodev'],
+  }),
+);
+
+/** Known to mount(8) or to boot scripts, without meaning for the mount itself. */
+const IGNORED = new Set([
+  'auto',
+  'noauto',
+  'nofail',
+  '_netdev',
+  'nouser',
+  'default_permissions',
+  'silent',
+  'loud',
+]);
+
+class Collector {
+  readOnly = false;
+  allowOther = true;
+  cacheBytes = DEFAULT_CACHE_BYTES;
+  port: number | undefined;
+  logFile: string | undefined;
+  readonly flags: Set<string> = new Set();
+
+  flag(option: string): boolean {
+    const effects = KERNEL_FLAGS.get(option);
+    for (const effect of effects ?? []) {
+      if (effect.startsWith('+')) this.flags.add(effect.slice(1));
+      else this.flags.delete(effect.slice(1));
+    }
+    return effects !== undefined;
+  }
+
+  word(option: string): boolean {
+    if (option === 'ro') this.readOnly = true;
+    else if (option === 'rw') this.readOnly = false;
+    else if (option === 'allow_other') this.allowOther = true;
+    else if (option === 'noallow_other') this.allowOther = false;
+    else return this.flag(option) || IGNORED.has(option) || option.startsWith('x-');
+    return true;
+  }
+
+  setting(name: string, value: string): boolean {
+    if (name === 'cache') this.cacheBytes = parseSize(value, '-o cache');
+    else if (name === 'port') this.port = parsePort(value, '-o port');
+    else if (name === 'log') this.logFile = value;
+    // Set by util-linux for its own use and for boot scripts.
+    else return name.startsWith('x-') || name === 'comment';
+    return true;
+  }
+}
+
+/**
+ * Parses the values of all `-o` options of one command line.
+ *
+ * @param sloppy - mount(8)'s -s: unknown options are left out instead of refused.
+ */
+export function parseMountOptions(values: readonly string[], sloppy = false): MountSettings {
+  const collector = new Collector();
+  for (const option of values.flatMap((value) => value.split(',')).filter((word) => word !== '')) {
+    const equals = option.indexOf('=');
+    const known =
+      equals < 0
+        ? collector.word(option)
+        : collector.setting(option.slice(0, equals), option.slice(equals + 1));
+    if (!known && !sloppy)
+      throw new CliError(`unknown mount option: ${equals < 0 ? option : option.slice(0, equals)}`);
+  }
+  if (collector.cacheBytes < MIN_CACHE_BYTES) {
+    throw new CliError(`-o cache: at least ${MIN_CACHE_BYTES / 1024 / 1024}M are needed`);
+  }
+  if (collector.logFile !== undefined && !collector.logFile.startsWith('/')) {
+    throw new CliError(`-o log: the path must be absolute: ${collector.logFile}`);
+  }
+  return {
+    readOnly: collector.readOnly,
+    kernelFlags: [...collector.flags],
+    allowOther: collector.allowOther,
+    cacheBytes: collector.cacheBytes,
+    port: collector.port,
+    logFile: collector.logFile,
+  };
+}

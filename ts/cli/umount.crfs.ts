@@ -1,0 +1,65 @@
+#!/usr/bin/env node
+// SPDX-License-Identifier: GPL-2.0-or-later
+// umount.crfs, installed as /sbin/umount.crfs and /sbin/umount.fuse.crfs: umount(8) calls it with the directory.
+//
+// The kernel tells a FUSE server neither of the unmount nor of its end, so the helper does: it asks the mount's
+// process to make everything durable and to unmount, and returns when that process has ended. A mount whose process
+// is gone is unmounted here. With -f nothing is waited for: unwritten changes are lost; -l detaches at once.
+
+import { execFile } from 'node:child_process';
+import { Option } from 'clipanion';
+import { CrfsCommand, runProgram } from './command_line.ts';
+import { askControl } from './control_socket.ts';
+import { CliError, Exit } from './exit.ts';
+import { findCrfsMount } from './find_mount.ts';
+
+/** Runs umount(8) without its helpers (us), and returns nothing or throws what it said. */
+function systemUmount(directory: string, flags: readonly string[]): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const argv = ['-i', '--no-canonicalize', ...flags, '--', directory];
+    execFile('umount', argv, (error, _stdout, stderr) => {
+      if (error === null) return resolve();
+      reject(new CliError(stderr.trim() || error.message, Exit.failed));
+    });
+  });
+}
+
+class UmountCommand extends CrfsCommand {
+  static override usage = CrfsCommand.Usage({
+    description: 'unmount a CRFS file system, after everything in it is durable',
+    examples: [['Usually called by umount(8)', 'umount /mnt']],
+  });
+
+  directory: string = Option.String({ name: 'DIR' });
+  force: boolean = Option.Boolean('-f', false, {
+    description: 'do not wait: abort, losing what is not written',
+  });
+  lazy: boolean = Option.Boolean('-l', false, {
+    description: 'detach at once; the process ends when unused',
+  });
+  noMtab: boolean = Option.Boolean('-n', false, { description: 'accepted for umount(8)' });
+  remount: boolean = Option.Boolean('-r', false, { description: 'accepted for umount(8), without effect' });
+  verbose: boolean = Option.Boolean('-v', false, { description: 'say what was done' });
+  namespace: string | undefined = Option.String('-N', { description: 'refused: other mount namespaces' });
+  type: string | undefined = Option.String('-t', { description: 'accepted for umount(8)' });
+
+  async work(): Promise<number> {
+    if (this.namespace !== undefined)
+      throw new CliError('-N: unmounting in another namespace is not supported');
+    const mount = await findCrfsMount(this.directory);
+    const request = { op: 'unmount', lazy: this.lazy, force: this.force } as const;
+    const reply = await askControl(mount.device, request);
+    if (reply === undefined) {
+      // The process is dead: nothing can be flushed any more, and every call in the mount fails.
+      await systemUmount(mount.mountPoint, [...(this.force ? ['-f'] : []), ...(this.lazy ? ['-l'] : [])]);
+    } else {
+      if (!reply.answer.ok) throw new CliError(reply.answer.error, reply.answer.exitCode);
+      if (this.lazy) reply.forget();
+      else await reply.ended;
+    }
+    if (this.verbose) this.context.stdout.write(`umount.crfs: ${mount.mountPoint} unmounted\n`);
+    return Exit.ok;
+  }
+}
+
+await runProgram('umount.crfs', [UmountCommand]);

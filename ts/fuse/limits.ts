@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Bounds of the kernel channel, each with unit and reason. The sizes that the kernel is told of (write, pages,
+// background requests) are in crates/crfs-fuse; the two that both sides use are repeated here and compared by a test.
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+/** Room that every read of a request needs, bytes: a WRITE of 1 MiB and its header. As `SLOT_BYTES` in Rust. */
+export const REQUEST_SLOT_BYTES: number = MIB + 4 * KIB;
+/** Bytes of requests in one burst: three of the largest, or some ten thousand small ones behind one another. */
+export const REQUEST_REGION_BYTES: number = 4 * MIB;
+/** Requests in one burst: more gain nothing, and the replies of the first ones wait for the last. */
+export const BURST_MAX = 32;
+/** Continuous work on requests before the event loop's sockets and timers get their turn, milliseconds. */
+export const BURST_WORK_MS = 4;
+
+/** Bytes of small replies that one burst queues; a full area is flushed early. The largest small reply has 160. */
+export const SMALL_REPLY_AREA_BYTES: number = 64 * KIB;
+/** Replies queued before they are written. */
+export const QUEUED_REPLIES_MAX = 256;
+/** Places for large replies (READ, READDIR, xattrs) that may be queued at once. */
+export const LARGE_REPLY_SLOTS = 4;
+/** Bytes of data of one large reply: what READ may ask for (max_read). */
+export const LARGE_REPLY_BYTES: number = MIB;
+
+/**
+ * Requests that may wait for grants or data. Below the kernel's 8,192 background requests: if parked reads filled
+ * that queue, pages dirtied through mmap could not be written and an invalidation would wait for ever.
+ */
+export const PARKED_MAX = 4096;
+/** Bytes of copied requests that wait: each writing thread parks one WRITE of at most 1 MiB. */
+export const PARKED_BYTES_MAX: number = 256 * MIB;
+
+/** Names that the kernel may hold with a timeout, positive and negative: 16 MiB of table when full. */
+export const GIVEN_NAMES_MAX = 262_144;
+/** Bytes of those names: 24 on average. Whichever bound is reached first expires the oldest. */
+export const GIVEN_NAME_BYTES_MAX: number = 6 * MIB;
+/** A name answered less than this long ago may not have been stored by its caller yet, seconds. */
+export const RECENT_SECONDS = 3;
+/** Names expired one by one at a time, 5 us each; with more at once one INC_EPOCH is cheaper than the wait. */
+export const NAMES_AT_ONCE_MAX = 8192;
+/** Time that the kernel may take for a name before INC_EPOCH replaces it, ms: its directory is locked by a request. */
+export const NAME_NOTIFICATION_MS = 20;
+
+/** Seconds for which the kernel may keep what a grant covers: without limit, as far as jiffies go. */
+export const UNLIMITED_SECONDS = 1_000_000_000;

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The driver over the addon's `FuseChannel` (native/src/fuse.rs, crates/crfs-fuse): the default on Linux, as root.
+//
+// The event loop calls `serve` while requests wait. One native call writes the replies of the last burst and reads
+// the next one. After a few milliseconds of continuous work it returns to the loop, which calls again after the
+// sockets and timers had their turn. Answers are the only thing this thread waits for nothing with: notifications
+// and umount run on native threads and come back by ticket.
+
+import { native } from '../../native/index.js';
+import { Errno } from '../util/errno.ts';
+import type { ClosedHandler, FuseDriver, RequestHandler, UnmountMode } from './driver.ts';
+import { BURST_MAX, BURST_WORK_MS, REQUEST_REGION_BYTES } from './limits.ts';
+import { Replies } from './replies.ts';
+import { META_WORDS, RequestView } from './request.ts';
+
+export interface NativeDriverOptions {
+  /** First column of the mount table. */
+  readonly source: string;
+  /** A directory. */
+  readonly target: string;
+  /** Generic mount flags as mount(8) writes them: ro, nosuid, noatime and so on. */
+  readonly flags: readonly string[];
+  /** Whether other users than root may enter. */
+  readonly allowOther: boolean;
+}
+
+/** A failure to mount: `errno` is positive. */
+export class MountError extends Error {
+  readonly errno: number;
+  constructor(message: string, errno: number) {
+    super(message);
+    this.name = 'MountError';
+    this.errno = errno;
+  }
+}
+
+/** MNT_FORCE and MNT_DETACH of umount2(2). Force is lazy too, so that it never ends half-way with EBUSY. */
+const UNMOUNT_FLAGS: Record<UnmountMode, number> = { plain: 0, lazy: 2, force: 3 };
+
+/** What the channel threw starts with the errno's number. */
+function mountError(error: unknown): MountError {
+  const message = error instanceof Error ? error.message : String(error);
+  const match = /^(\d+) (.*)$/s.exec(message);
+  return match === null ? new MountError(message, Errno.EIO) : new MountError(match[2]!, Number(match[1]));
+}
+
+/** Mounts and returns the driver; nothing is served before `start`. @throws MountError */
+export function mountNative(options: NativeDriverOptions): NativeDriver {
+  return new NativeDriver(options);
+}
+
+export class NativeDriver implements FuseDriver {
+  readonly replies: Replies;
+  readonly target: string;
+  readonly hasExpireOnly: boolean;
+  readonly hasIncEpoch: boolean;
+  /** Minor version of the kernel interface in use. */
+  readonly minor: number;
+  /** Whether the kernel reads ahead by 1 MiB; false where /sys is read-only, then by 128 KiB. */
+  readonly wideReadahead: boolean;
+  private readonly channel: InstanceType<typeof native.FuseChannel>;
+  private readonly meta: Uint32Array;
+  private readonly view: RequestView;
+  private readonly waiting = new Map<number, (errno: number) => void>();
+  private onRequest: RequestHandler | null = null;
+  private onClosed: ClosedHandler | null = null;
+  private nextTicket = 1;
+  private inBurst = false;
+  private flushQueued = false;
+  private ended = false;
+
+  constructor(options: NativeDriverOptions) {
+    const { source, target, flags, allowOther } = options;
+    const region = new Uint8Array(REQUEST_REGION_BYTES);
+    this.meta = new Uint32Array(BURST_MAX * META_WORDS);
+    this.view = new RequestView(region);
+    this.replies = new Replies(() => this.writeReplies());
+    const { bytes, table } = this.replies;
+    try {
+      const nativeOptions = { source, target, flags: [...flags], allowOther };
+      this.channel = new native.FuseChannel(nativeOptions, region, this.meta, bytes, table);
+    } catch (error) {
+      throw mountError(error);
+    }
+    this.target = this.channel.target;
+    this.minor = this.channel.minor;
+    this.hasExpireOnly = this.channel.hasExpireOnly;
+    this.hasIncEpoch = this.channel.hasIncEpoch;
+    this.wideReadahead = this.channel.raiseReadahead();
+  }
+
+  start(onRequest: RequestHandler, onClosed: ClosedHandler): void {
+    this.onRequest = onRequest;
+    this.onClosed = onClosed;
+    this.channel.start(
+      () => this.serve(),
+      () => this.collect(),
+    );
+  }
+
+  /** Serves bursts until no request waits or the time is up. Called by the event loop. */
+  private serve(): void {
+    const { channel, replies, view, meta } = this;
+    const onRequest = this.onRequest!;
+    const deadline = performance.now() + BURST_WORK_MS;
+    this.inBurst = true;
+    try {
+      for (;;) {
+        const queued = replies.count;
+        replies.clear();
+        const found = channel.next(queued, BURST_MAX);
+        if (found < 0) {
+          this.end(null);
+          break;
+        }
+        for (let index = 0; index < found; index++) {
+          view.moveTo(meta, index);
+          onRequest(view);
+        }
+        if (found === 0) break;
+        if (performance.now() >= deadline) {
+          this.writeReplies();
+          break;
+        }
+      }
+    } catch (error) {
+      this.end(error instanceof Error ? error : new Error(String(error)));
+    } finally {
+      this.inBurst = false;
+    }
+  }
+
+  flushSoon(): void {
+    if (this.inBurst || this.flushQueued) return;
+    this.flushQueued = true;
+    queueMicrotask(() => {
+      this.flushQueued = false;
+      if (this.ended) return;
+      try {
+        this.writeReplies();
+      } catch (error) {
+        this.end(error instanceof Error ? error : new Error(String(error)));
+      }
+    });
+  }
+
+  private writeReplies(): void {
+    const { replies } = this;
+    const queued = replies.count;
+    // Cleared first: a failed write must not be repeated.
+    replies.clear();
+    if (queued > 0) this.channel.flush(queued);
+  }
+
+  invalidateInode(node: number, offset: number, length: number): Promise<number> {
+    return this.notify((ticket) => this.channel.notifyInode(ticket, node, offset, length));
+  }
+
+  invalidateName(dir: number, name: Uint8Array, expire: boolean): Promise<number> {
+    return this.notify((ticket) => this.channel.notifyName(ticket, dir, name, expire));
+  }
+
+  incrementEpoch(): Promise<number> {
+    return this.notify((ticket) => this.channel.notifyEpoch(ticket));
+  }
+
+  unmount(mode: UnmountMode): Promise<number> {
+    return this.notify((ticket) => this.channel.unmount(ticket, UNMOUNT_FLAGS[mode]));
+  }
+
+  /** Starts what completes by ticket. */
+  private notify(send: (ticket: number) => void): Promise<number> {
+    if (this.ended) return Promise.resolve(Errno.ENODEV);
+    const ticket = this.nextTicket;
+    this.nextTicket = (this.nextTicket + 1) >>> 0;
+    return new Promise((resolve) => {
+      this.waiting.set(ticket, resolve);
+      try {
+        send(ticket);
+      } catch (error) {
+        this.waiting.delete(ticket);
+        resolve(mountError(error).errno);
+      }
+    });
+  }
+
+  private collect(): void {
+    const done = this.channel.completions();
+    for (let index = 0; index < done.length; index += 2) {
+      const ticket = done[index]!;
+      const resolve = this.waiting.get(ticket);
+      this.waiting.delete(ticket);
+      resolve?.(done[index + 1]!);
+    }
+  }
+
+  abort(): void {
+    if (this.ended || this.channel.abort()) return;
+    // Without fusectl in /sys a forced unmount does the same; nobody needs its outcome.
+    void this.unmount('force');
+  }
+
+  close(): void {
+    if (this.ended) return;
+    this.ended = true;
+    this.collect();
+    this.channel.close();
+    for (const resolve of this.waiting.values()) resolve(Errno.ENODEV);
+    this.waiting.clear();
+  }
+
+  private end(error: Error | null): void {
+    if (this.ended) return;
+    this.close();
+    this.onClosed?.(error);
+  }
+
+  /** Numbers of the channel since the mount. */
+  counters(): ReturnType<InstanceType<typeof native.FuseChannel>['counters']> {
+    return this.channel.counters();
+  }
+}
