@@ -8,13 +8,22 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { ACCEPTANCE_COMMANDS, ensureCommands, ensureFuse, ensureKernelBtrfs, TEST_COMMANDS } from '../../ts/dev/prerequisites.ts';
+import {
+  ACCEPTANCE_COMMANDS,
+  ensureCommands,
+  ensureFuse,
+  ensureKernelBtrfs,
+  TEST_COMMANDS,
+} from '../../ts/dev/prerequisites.ts';
 import { buildTestPrograms } from '../../ts/dev/test_programs.ts';
 import { Cleanup } from '../harness/images.ts';
 import type { AcceptanceLine } from './acceptance.ts';
 import { ONE_COLUMN } from './one_column/lines.ts';
 
-const TOPICS: Readonly<Record<string, readonly AcceptanceLine[]>> = { one_column: ONE_COLUMN, '3': ONE_COLUMN };
+const TOPICS: Readonly<Record<string, readonly AcceptanceLine[]>> = {
+  one_column: ONE_COLUMN,
+  '3': ONE_COLUMN,
+};
 
 interface Settings {
   readonly quick: boolean;

@@ -194,14 +194,7 @@ export interface Operations {
 
   mkdir(dir: number, name: Uint8Array, mode: number, uid: number, gid: number, out: AttrOut): number;
 
-  symlink(
-    dir: number,
-    name: Uint8Array,
-    target: Uint8Array,
-    uid: number,
-    gid: number,
-    out: AttrOut,
-  ): number;
+  symlink(dir: number, name: Uint8Array, target: Uint8Array, uid: number, gid: number, out: AttrOut): number;
 
   /** Gives `node` one name more, and fills `out` with its attributes. */
   link(node: number, dir: number, name: Uint8Array, out: AttrOut): number;

@@ -21,6 +21,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   sshfs: 'sshfs',
   ssh: 'openssh-client',
   '/usr/sbin/sshd': 'openssh-server',
+  perf: 'linux-perf',
   '/usr/src/linux-source-6.1.tar.xz': 'linux-source-6.1',
 };
 
@@ -32,6 +33,9 @@ export const ACCEPTANCE_COMMANDS: readonly string[] = ['xz', '/usr/src/linux-sou
 
 /** What the comparison with sshfs calls beyond that. */
 export const SSHFS_COMMANDS: readonly string[] = ['sshfs', 'ssh', '/usr/sbin/sshd'];
+
+/** What the profile in that comparison calls. */
+export const PROFILE_COMMANDS: readonly string[] = ['perf'];
 
 async function exists(path: string): Promise<boolean> {
   try {

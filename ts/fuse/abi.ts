@@ -156,12 +156,14 @@ const TWO_32 = 4_294_967_296;
 /** Writes a whole number of either sign as a u64 or i64. */
 export function put64(words: Uint32Array, at: number, value: number): void {
   words[at] = value;
-  words[at + 1] = Math.floor(value / TWO_32);
+  words[at + 1] = value >= 0 && value < TWO_32 ? 0 : Math.floor(value / TWO_32);
 }
 
 /** Reads a u64; exact below 2^53. */
 export function get64(words: Uint32Array, at: number): number {
-  return words[at]! + words[at + 1]! * TWO_32;
+  const high = words[at + 1]!;
+  // Small numbers, nearly all, stay integers for the compiler.
+  return high === 0 ? words[at]! : words[at]! + high * TWO_32;
 }
 
 /** Reads an i64; exact between -2^53 and 2^53. */

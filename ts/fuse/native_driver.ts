@@ -165,8 +165,10 @@ export class NativeDriver implements FuseDriver {
     return this.notify((ticket) => this.channel.notifyEpoch(ticket));
   }
 
-  unmount(mode: UnmountMode): Promise<number> {
-    return this.notify((ticket) => this.channel.unmount(ticket, UNMOUNT_FLAGS[mode]));
+  async unmount(mode: UnmountMode): Promise<number> {
+    const errno = await this.notify((ticket) => this.channel.unmount(ticket, UNMOUNT_FLAGS[mode]));
+    // The channel's end may be seen before the call that caused it has returned.
+    return errno === Errno.ENODEV ? 0 : errno;
   }
 
   /** Starts what completes by ticket. */

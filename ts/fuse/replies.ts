@@ -75,14 +75,14 @@ export class Replies {
     return this.slots[this.slotsUsed]!;
   }
 
-  /** Word of `words` where the data of the current `slot()` starts. */
+  /** Word of `words` where the data of the slot that `slot` returned last starts. */
   slotWord(): number {
-    return this.slot().byteOffset >>> 2;
+    return this.slots[this.slotsUsed]!.byteOffset >>> 2;
   }
 
-  /** Queues the first `length` bytes of the current slot. */
+  /** Queues the first `length` bytes of the slot that `slot` returned last. */
   large(uniqueLow: number, uniqueHigh: number, length: number): void {
-    const data = this.slot().byteOffset;
+    const data = this.slots[this.slotsUsed]!.byteOffset;
     this.slotsUsed++;
     this.enqueue(data - OUT_HEADER_BYTES, OUT_HEADER_BYTES + length, 0, uniqueLow, uniqueHigh);
   }

@@ -4,6 +4,7 @@
 // orphan items apart, which no client sees. MemoryVolume runs batches through it, tests take it as the oracle for
 // the engine, and the client's operations call the same functions record by record as they take effect.
 
+import { Errno } from '../util/errno.ts';
 import { applyCut, applyPreallocate, applyPutData } from './apply_extent.ts';
 import {
   applyDropInode,
@@ -16,7 +17,6 @@ import { applyAddName, applyRemoveName, applyRename } from './apply_name.ts';
 import { ChangeKind, type ChangeReader } from './change.ts';
 import type { ItemMap } from './item_map.ts';
 import { nameHash } from './name_hash.ts';
-import { Errno } from '../util/errno.ts';
 
 /** Limits of the image that decide which items a change makes; the greeting tells them. Units: bytes. */
 export interface ItemLimits {

@@ -12,6 +12,7 @@
 //
 // All functions return 0 or a negative errno; what they refuse is only what a peer could send.
 
+import { Errno } from '../util/errno.ts';
 import { SECTOR_BYTES } from './change.ts';
 import {
   EXTENT_BYTES,
@@ -38,7 +39,6 @@ import {
 import type { ItemMap } from './item_map.ts';
 import { ItemType } from './key.ts';
 import { setU64 } from './number_fields.ts';
-import { Errno } from '../util/errno.ts';
 
 const EXTENT = ItemType.extentData;
 
@@ -336,13 +336,7 @@ export function applySize(
 }
 
 /** Follows a new size with the inline extent that is the current item. @returns by how much nbytes rises. */
-function resizeInline(
-  map: ItemMap,
-  maxInlineBytes: number,
-  tree: number,
-  ino: number,
-  size: number,
-): number {
+function resizeInline(map: ItemMap, maxInlineBytes: number, tree: number, ino: number, size: number): number {
   const length = extentLength(map.view, map.start);
   if (size === 0) {
     map.remove();

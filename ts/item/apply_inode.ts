@@ -4,17 +4,18 @@
 //
 // All functions return 0 or a negative errno; they may leave a half-done state when they refuse.
 
+import { Errno } from '../util/errno.ts';
 import { applySize } from './apply_extent.ts';
 import { FieldMask, type InodeFields, TARGET_MAX, XattrChangeFlags } from './change.ts';
 import { DIR_ENTRY_HEAD_BYTES, entryBytes, FileType, findEntry, writeEntry } from './dir_item.ts';
 import { EXTENT_HEAD_BYTES, writeInlineHead } from './extent_data.ts';
 import {
+  FileMode,
   INODE_ITEM_BYTES,
   InodeField,
   inodeMode,
   inodeNlink,
   inodeSize,
-  Mode,
   setInodeNbytes,
   setInodeSize,
   setInodeTime,
@@ -22,10 +23,10 @@ import {
 import type { ItemMap } from './item_map.ts';
 import { ItemType } from './key.ts';
 import { setU64 } from './number_fields.ts';
-import { Errno } from '../util/errno.ts';
 
 /** Kinds of inodes that exist, by mode >> 12. */
-const KNOWN_TYPES = (1 << 0o01) | (1 << 0o02) | (1 << 0o04) | (1 << 0o06) | (1 << 0o10) | (1 << 0o12) | (1 << 0o14);
+const KNOWN_TYPES =
+  (1 << 0o01) | (1 << 0o02) | (1 << 0o04) | (1 << 0o06) | (1 << 0o10) | (1 << 0o12) | (1 << 0o14);
 
 /** New inode. @param target - of a symbolic link at `[targetStart, targetStart + targetLength)`; else no bytes. */
 export function applyNewInode(
@@ -42,10 +43,10 @@ export function applyNewInode(
   targetStart: number,
   targetLength: number,
 ): number {
-  const type = mode & Mode.typeMask;
+  const type = mode & FileMode.typeMask;
   if (mode > 0o177777 || (KNOWN_TYPES & (1 << (type >>> 12))) === 0) return -Errno.EINVAL;
-  if (targetLength > TARGET_MAX || (type === Mode.symlink) !== targetLength > 0) return -Errno.EINVAL;
-  if (rdev !== 0 && type !== Mode.character && type !== Mode.block) return -Errno.EINVAL;
+  if (targetLength > TARGET_MAX || (type === FileMode.symlink) !== targetLength > 0) return -Errno.EINVAL;
+  if (rdev !== 0 && type !== FileMode.character && type !== FileMode.block) return -Errno.EINVAL;
   if (map.find(tree, ino, ItemType.inodeItem, 0)) return -Errno.EEXIST;
   map.insert(tree, ino, ItemType.inodeItem, 0, INODE_ITEM_BYTES);
   const { view, start } = map;
@@ -77,7 +78,7 @@ export function applySetFields(
   if (!map.find(tree, ino, ItemType.inodeItem, 0)) return -Errno.ENOENT;
   const mask = fields.mask;
   if ((mask & FieldMask.mode) !== 0) {
-    const same = (inodeMode(map.view, map.start) & Mode.typeMask) === (fields.mode & Mode.typeMask);
+    const same = (inodeMode(map.view, map.start) & FileMode.typeMask) === (fields.mode & FileMode.typeMask);
     if (!same || fields.mode > 0o177777) return -Errno.EINVAL;
   }
   if ((mask & FieldMask.size) !== 0 && fields.size !== inodeSize(map.view, map.start)) {

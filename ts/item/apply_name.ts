@@ -6,6 +6,7 @@
 // All functions return 0 or a negative errno; they may leave a half-done state when they refuse, so whoever applies
 // what a peer sent must be able to take it back.
 
+import { Errno } from '../util/errno.ts';
 import {
   DIR_ENTRY_HEAD_BYTES,
   entryBytes,
@@ -36,7 +37,6 @@ import {
 import type { ItemMap } from './item_map.ts';
 import { ItemType, ROOT_INO } from './key.ts';
 import { extrefHash } from './name_hash.ts';
-import { Errno } from '../util/errno.ts';
 
 /** Deeper than any sound tree: a walk that is still going then is in a loop of a broken image. */
 const DEPTH_MAX = 1_000_000;
@@ -237,7 +237,8 @@ export function applyRemoveName(
   hash: number,
 ): number {
   if (!map.find(tree, ino, ItemType.inodeItem, 0)) return -Errno.ENOENT;
-  if (isDirectory(inodeMode(map.view, map.start)) && !directoryIsEmpty(map, tree, ino)) return -Errno.ENOTEMPTY;
+  if (isDirectory(inodeMode(map.view, map.start)) && !directoryIsEmpty(map, tree, ino))
+    return -Errno.ENOTEMPTY;
   const error = removeNameItems(map, tree, dir, index, ino, name, nameStart, nameLength, hash);
   if (error !== 0) return error;
   map.find(tree, ino, ItemType.inodeItem, 0);

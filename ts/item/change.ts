@@ -450,7 +450,8 @@ export class ChangeReader {
         this.nameLength = this.#u16();
         this.#takeName();
         return (
-          this.#numbersProblem(this.dir, this.index) ?? nameProblem(this.bytes, this.nameStart, this.nameLength)
+          this.#numbersProblem(this.dir, this.index) ??
+          nameProblem(this.bytes, this.nameStart, this.nameLength)
         );
       case ChangeKind.rename:
         return this.#readRename();
@@ -471,7 +472,8 @@ export class ChangeReader {
   /** Checks what every kind has, and two numbers more. */
   #numbersProblem(one: number, two: number): string | null {
     const max = Number.MAX_SAFE_INTEGER;
-    if (this.tree > max || this.ino > max || one > max || two > max) return 'a number of a change is over 2^53';
+    if (this.tree > max || this.ino > max || one > max || two > max)
+      return 'a number of a change is over 2^53';
     if (this.nsec >= NSEC_END) return 'a time of a change has too many nanoseconds';
     return null;
   }
@@ -575,7 +577,8 @@ export class ChangeReader {
     }
     if (this.length === 0) return 'a change of no bytes';
     return (
-      this.#numbersProblem(this.fileOffset, this.newSize) ?? this.#numbersProblem(this.fileOffset + this.length, 0)
+      this.#numbersProblem(this.fileOffset, this.newSize) ??
+      this.#numbersProblem(this.fileOffset + this.length, 0)
     );
   }
 }

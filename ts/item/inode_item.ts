@@ -34,7 +34,7 @@ export const InodeField = {
 } as const;
 
 /** Bits of mode. */
-export const Mode = {
+export const FileMode = {
   typeMask: 0o170000,
   socket: 0o140000,
   symlink: 0o120000,
@@ -52,15 +52,15 @@ export const Mode = {
 export const NLINK_MAX = 65_535;
 
 export function isDirectory(mode: number): boolean {
-  return (mode & Mode.typeMask) === Mode.directory;
+  return (mode & FileMode.typeMask) === FileMode.directory;
 }
 
 export function isRegular(mode: number): boolean {
-  return (mode & Mode.typeMask) === Mode.regular;
+  return (mode & FileMode.typeMask) === FileMode.regular;
 }
 
 export function isSymlink(mode: number): boolean {
-  return (mode & Mode.typeMask) === Mode.symlink;
+  return (mode & FileMode.typeMask) === FileMode.symlink;
 }
 
 export function inodeMode(view: DataView, at: number): number {

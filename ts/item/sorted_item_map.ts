@@ -145,13 +145,7 @@ export class SortedItemMap implements ItemMap {
     this.#put(tree, objectid, type, offset, new Uint8Array(size));
   }
 
-  #put(
-    tree: number,
-    objectid: number,
-    type: number,
-    offset: number,
-    value: Uint8Array<ArrayBuffer>,
-  ): void {
+  #put(tree: number, objectid: number, type: number, offset: number, value: Uint8Array<ArrayBuffer>): void {
     const sorted = this.#treeOf(tree);
     let chunk = sorted.chunkOf(objectid, type, offset);
     let entries = sorted.chunks[chunk]!;

@@ -49,7 +49,11 @@ export class ManualClock implements Clock {
   /** Lets time pass; timers that fall due fire at their own moment, those that they set included. */
   advance(byMs: number): void {
     const untilMs = this.#nowMs + byMs;
-    for (let timer = this.#earliest(); timer !== undefined && timer.dueMs <= untilMs; timer = this.#earliest()) {
+    for (
+      let timer = this.#earliest();
+      timer !== undefined && timer.dueMs <= untilMs;
+      timer = this.#earliest()
+    ) {
       this.#nowMs = Math.max(this.#nowMs, timer.dueMs);
       this.#timers.splice(this.#timers.indexOf(timer), 1);
       timer.onTime();

@@ -69,7 +69,7 @@ class Block<V> {
 }
 
 /** Called with a range, clipped to what was asked for. Returning false ends the walk. */
-export type RangeVisitor<V> = (start: Key, end: Key, value: V) => boolean | undefined | void;
+export type RangeVisitor<V> = (start: Key, end: Key, value: V) => boolean | undefined;
 
 export class RangeMap<V> {
   readonly #blocks: Block<V>[] = [];
@@ -103,7 +103,8 @@ export class RangeMap<V> {
     this.#seek(key.objectid, key.type, key.offset);
     const block = this.#blocks[this.#block];
     const slot = this.#slot;
-    if (block === undefined || block.compare(slot * STRIDE, key.objectid, key.type, key.offset) > 0) return undefined;
+    if (block === undefined || block.compare(slot * STRIDE, key.objectid, key.type, key.offset) > 0)
+      return undefined;
     return { start: block.start(slot), end: block.end(slot), value: block.values[slot]! };
   }
 
@@ -400,7 +401,9 @@ export class RangeForest<V> {
   /** Visits every range, trees in rising order. */
   forEach(visit: (tree: number, start: Key, end: Key, value: V) => void): void {
     for (const tree of this.trees()) {
-      this.#trees.get(tree)?.forEach((start, end, value) => visit(tree, start, end, value));
+      this.#trees.get(tree)?.forEach((start, end, value) => {
+        visit(tree, start, end, value);
+      });
     }
   }
 

@@ -4,7 +4,9 @@
 
 pub mod block_reader;
 pub mod chunk_map;
+pub mod change;
 pub mod error;
+pub mod mkfs;
 pub mod open;
 pub mod store;
 pub mod superblock;
@@ -13,5 +15,6 @@ pub mod tree;
 
 pub use block_reader::{BlockReader, LogSink};
 pub use error::{EngineError, Result};
+pub use mkfs::{MkfsOptions, mkfs};
 pub use open::{Image, OpenOptions, RootInfo, open_image};
 pub use store::{DataRef, DiskRun, Store};

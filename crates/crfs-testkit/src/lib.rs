@@ -139,7 +139,8 @@ impl LoopMount {
         let dir = image.with_file_name(name);
         std::fs::create_dir(&dir).expect("the directory beside the image is writable");
         let attach = [OsStr::new("--find"), OsStr::new("--show"), image.as_os_str()];
-        let loop_device = run("losetup", attach).trim().to_string();
+        // Warnings may follow the name.
+        let loop_device = run("losetup", attach).lines().next().unwrap_or_default().trim().to_string();
         let mut mount = LoopMount { dir, loop_device, mounted: false };
         mark_kernel_log(&mount.mark());
         let mut args: Vec<&OsStr> = vec![OsStr::new("-t"), OsStr::new("btrfs")];

@@ -43,17 +43,56 @@ pub mod kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change<'a> {
     NewInode(NewInode<'a>),
-    SetFields { tree: u64, ino: u64, fields: Fields },
+    SetFields {
+        tree: u64,
+        ino: u64,
+        fields: Fields,
+    },
     AddName(Name<'a>),
     RemoveName(Name<'a>),
     Rename(Rename<'a>),
-    SetXattr { tree: u64, ino: u64, time: Timespec, flags: u8, name: &'a [u8], value: &'a [u8] },
-    RemoveXattr { tree: u64, ino: u64, time: Timespec, name: &'a [u8] },
+    SetXattr {
+        tree: u64,
+        ino: u64,
+        time: Timespec,
+        flags: u8,
+        name: &'a [u8],
+        value: &'a [u8],
+    },
+    RemoveXattr {
+        tree: u64,
+        ino: u64,
+        time: Timespec,
+        name: &'a [u8],
+    },
     /// The payload stands in the batch's data section.
-    PutData { tree: u64, ino: u64, offset: u64, length: u32, new_size: u64, time: Timespec },
-    Cut { tree: u64, ino: u64, offset: u64, length: u64, time: Timespec },
-    Preallocate { tree: u64, ino: u64, offset: u64, length: u64, new_size: u64, time: Timespec },
-    DropInode { tree: u64, ino: u64 },
+    PutData {
+        tree: u64,
+        ino: u64,
+        offset: u64,
+        length: u32,
+        new_size: u64,
+        time: Timespec,
+    },
+    Cut {
+        tree: u64,
+        ino: u64,
+        offset: u64,
+        length: u64,
+        time: Timespec,
+    },
+    Preallocate {
+        tree: u64,
+        ino: u64,
+        offset: u64,
+        length: u64,
+        new_size: u64,
+        time: Timespec,
+    },
+    DropInode {
+        tree: u64,
+        ino: u64,
+    },
     Clone(CloneRange),
 }
 
@@ -168,9 +207,9 @@ fn split_record(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
     if size < HEAD {
         return Err(malformed(format!("a change of {size} bytes is shorter than its head")));
     }
-    bytes
-        .split_at_checked(size)
-        .ok_or_else(|| malformed(format!("a change of {size} bytes exceeds the {} bytes that are left", bytes.len())))
+    bytes.split_at_checked(size).ok_or_else(|| {
+        malformed(format!("a change of {size} bytes exceeds the {} bytes that are left", bytes.len()))
+    })
 }
 
 fn malformed(text: impl Into<String>) -> EngineError {
@@ -204,7 +243,9 @@ pub fn decode(record: &[u8]) -> Result<Change<'_>> {
 fn decode_fields<'a>(kind: u8, flags: u8, f: &mut Reader<'a>) -> Result<Change<'a>> {
     Ok(match kind {
         kind::NEW_INODE => Change::NewInode(decode_new_inode(f)?),
-        kind::SET_FIELDS => Change::SetFields { tree: f.u64()?, ino: f.u64()?, fields: decode_set_fields(f)? },
+        kind::SET_FIELDS => {
+            Change::SetFields { tree: f.u64()?, ino: f.u64()?, fields: decode_set_fields(f)? }
+        }
         kind::ADD_NAME => Change::AddName(decode_name(f)?),
         kind::REMOVE_NAME => Change::RemoveName(decode_name(f)?),
         kind::RENAME => Change::Rename(decode_rename(f)?),
@@ -291,7 +332,17 @@ fn decode_rename<'a>(f: &mut Reader<'a>) -> Result<Rename<'a>> {
     let (source_len, target_len) = (f.u16()?, f.u16()?);
     let source_name = file_name(f.take(source_len.into())?)?;
     let target_name = file_name(f.take(target_len.into())?)?;
-    Ok(Rename { tree, ino, time, source_dir, source_index, target_dir, target_index, source_name, target_name })
+    Ok(Rename {
+        tree,
+        ino,
+        time,
+        source_dir,
+        source_index,
+        target_dir,
+        target_index,
+        source_name,
+        target_name,
+    })
 }
 
 fn file_name(name: &[u8]) -> Result<&[u8]> {
@@ -314,7 +365,10 @@ fn check_name_length(name: &[u8]) -> Result<()> {
     match name.len() {
         0 => Err(EngineError::refused(libc::EINVAL, "an empty name")),
         1..=NAME_MAX => Ok(()),
-        long => Err(EngineError::refused(libc::ENAMETOOLONG, format!("a name of {long} bytes exceeds {NAME_MAX}"))),
+        long => Err(EngineError::refused(
+            libc::ENAMETOOLONG,
+            format!("a name of {long} bytes exceeds {NAME_MAX}"),
+        )),
     }
 }
 
@@ -474,7 +528,8 @@ impl Change<'_> {
                 w.u64s(&[*tree, *ino]);
             }
             Change::Clone(c) => {
-                w.u64s(&[c.tree, c.source_ino, c.source_offset, c.length, c.ino, c.offset, c.new_size]).time(c.time);
+                w.u64s(&[c.tree, c.source_ino, c.source_offset, c.length, c.ino, c.offset, c.new_size])
+                    .time(c.time);
             }
         }
     }

@@ -65,7 +65,8 @@ impl Neighbour {
     /// Where on disk the file's next bytes would best lie.
     pub fn near(&self) -> Option<u64> {
         let piece = &self.piece;
-        (!piece.is_hole()).then(|| piece.disk_bytenr.saturating_add(piece.offset).saturating_add(piece.num_bytes))
+        (!piece.is_hole())
+            .then(|| piece.disk_bytenr.saturating_add(piece.offset).saturating_add(piece.num_bytes))
     }
 
     /// Whether data at file offset `at` could continue this piece by lengthening its extent.
@@ -91,7 +92,10 @@ impl<S: Store> Running<'_, S> {
                 let aligned = (key.offset | piece.num_bytes).is_multiple_of(SECTOR_SIZE);
                 let end = key.offset.checked_add(piece.num_bytes);
                 let extent_end = piece.offset.checked_add(piece.num_bytes);
-                aligned && piece.num_bytes > 0 && end.is_some() && extent_end.is_some_and(|end| end <= piece.head.ram_bytes)
+                aligned
+                    && piece.num_bytes > 0
+                    && end.is_some()
+                    && extent_end.is_some_and(|end| end <= piece.head.ram_bytes)
             }
         };
         if sound { Ok(extent) } else { Err(corrupt(tree, key, "invalid file extent")) }
@@ -110,7 +114,10 @@ impl<S: Store> Running<'_, S> {
         while let Some(key) = found.filter(|key| is_extent_of(ino, *key) && key.offset < range.end) {
             match self.parse_extent(tree, key, &item)? {
                 FileExtent::Inline { head, .. } => {
-                    assert!(range.start == 0 && range.end >= SECTOR_SIZE, "an inline extent was not converted first");
+                    assert!(
+                        range.start == 0 && range.end >= SECTOR_SIZE,
+                        "an inline extent was not converted first"
+                    );
                     self.store.remove(tree, key)?;
                     self.subtract_bytes(slot, head.ram_bytes)?;
                 }
@@ -124,7 +131,13 @@ impl<S: Store> Running<'_, S> {
     }
 
     /// The first extent item that reaches beyond `start`, or whatever item follows.
-    fn first_overlap(&mut self, tree: u64, ino: u64, start: u64, item: &mut Vec<u8>) -> Result<Option<Key>> {
+    pub(super) fn first_overlap(
+        &mut self,
+        tree: u64,
+        ino: u64,
+        start: u64,
+        item: &mut Vec<u8>,
+    ) -> Result<Option<Key>> {
         if start > 0
             && let Some(key) = self.store.prev(tree, extent_key(ino, start), item)?
             && is_extent_of(ino, key)
@@ -198,7 +211,8 @@ impl<S: Store> Running<'_, S> {
             return Ok(None);
         }
         let mut item = std::mem::take(&mut self.item2);
-        let found = self.store.prev(tree, extent_key(ino, at - 1), &mut item)?.filter(|key| is_extent_of(ino, *key));
+        let found =
+            self.store.prev(tree, extent_key(ino, at - 1), &mut item)?.filter(|key| is_extent_of(ino, *key));
         let neighbour = match found {
             Some(key) => match self.parse_extent(tree, key, &item)? {
                 FileExtent::Reg(piece) => Some(Neighbour { key, piece }),
@@ -231,7 +245,7 @@ impl<S: Store> Running<'_, S> {
         piece.head.ram_bytes += gained;
         piece.num_bytes += gained;
         let inode = self.inodes.change(slot);
-        inode.item.nbytes += gained;
+        inode.item.nbytes = inode.item.nbytes.saturating_add(gained);
         self.store.replace(inode.tree, neighbour.key, &piece.encode())?;
         Ok(Some(DiskRun { bytenr: run.bytenr + run.len, len: gained }))
     }
@@ -253,7 +267,7 @@ impl<S: Store> Running<'_, S> {
             run.len
         );
         let inode = self.inodes.change(slot);
-        inode.item.nbytes += run.len;
+        inode.item.nbytes = inode.item.nbytes.saturating_add(run.len);
         inode.may_have_extents = true;
         let (tree, ino) = (inode.tree, inode.ino);
         self.store.add_ref(run, DataRef { root: tree, ino, offset: at }, 1)?;

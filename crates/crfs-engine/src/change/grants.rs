@@ -97,7 +97,11 @@ impl Grants {
         let after = list.partition_point(|grant| (grant.tree, grant.start) <= (tree, start));
         let mut reached = start;
         for grant in &list[after.saturating_sub(1)..] {
-            if grant.tree != tree || grant.start > reached || grant.end <= reached || !grant.mode.satisfies(needed) {
+            if grant.tree != tree
+                || grant.start > reached
+                || grant.end <= reached
+                || !grant.mode.satisfies(needed)
+            {
                 return false;
             }
             reached = grant.end;
@@ -159,11 +163,13 @@ fn invalid(text: String) -> EngineError {
 }
 
 fn decode_entry(entry: &[u8]) -> Result<Grant> {
-    let (Some(tree), Some(start), Some(end)) = (u64_at(entry, 0), array_at(entry, 8), array_at(entry, 25)) else {
+    let (Some(tree), Some(start), Some(end)) = (u64_at(entry, 0), array_at(entry, 8), array_at(entry, 25))
+    else {
         return Err(invalid("a grant is cut short".into()));
     };
     let (start, end) = (Key::from_be_bytes(&start), Key::from_be_bytes(&end));
-    let mode = Mode::from_wire(entry[42]).ok_or_else(|| invalid(format!("unknown grant mode {}", entry[42])))?;
+    let mode =
+        Mode::from_wire(entry[42]).ok_or_else(|| invalid(format!("unknown grant mode {}", entry[42])))?;
     if start >= end {
         return Err(invalid(format!("grant [{start}, {end}) of tree {tree} is empty")));
     }
@@ -192,7 +198,8 @@ mod tests {
             (5, 50, 60, Mode::Write),
             (7, 0, 9, Mode::Merge),
         ]);
-        let covers = |tree, start, end, mode| grants.covers(tree, Key::new(start, 0, 0), Key::new(end, 0, 0), mode);
+        let covers =
+            |tree, start, end, mode| grants.covers(tree, Key::new(start, 0, 0), Key::new(end, 0, 0), mode);
         assert!(covers(5, 10, 30, Mode::Write));
         assert!(covers(5, 12, 13, Mode::Read));
         assert!(covers(5, 10, 40, Mode::Read));
@@ -209,7 +216,8 @@ mod tests {
     fn what_is_not_sorted_disjoint_and_whole_is_refused() {
         let entry = |tree, start, end| {
             let mut packed = Vec::new();
-            let grant = Grant { tree, start: Key::new(start, 0, 0), end: Key::new(end, 0, 0), mode: Mode::Write };
+            let grant =
+                Grant { tree, start: Key::new(start, 0, 0), end: Key::new(end, 0, 0), mode: Mode::Write };
             Grants::encode_entry(&grant, &mut packed);
             packed
         };

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Changes on the inode itself: new inode, set fields, drop inode.
 
+use super::Running;
 use super::codec::{Fields, MAX_SAFE, NewInode};
 use super::extents::{first_extent_key, is_extent_of};
-use super::Running;
 use super::inodes::Slot;
 use crate::error::{EngineError, Result};
 use crate::store::Store;
@@ -63,7 +63,8 @@ impl<S: Store> Running<'_, S> {
         if fields.mode.is_some() || fields.uid.is_some() || fields.gid.is_some() || fields.flags.is_some() {
             self.grants.need_identity(tree, ino)?;
         }
-        if fields.size.is_some() || fields.atime.is_some() || fields.mtime.is_some() || fields.ctime.is_some() {
+        if fields.size.is_some() || fields.atime.is_some() || fields.mtime.is_some() || fields.ctime.is_some()
+        {
             self.grants.need_derived(tree, ino)?;
         }
         let slot = self.inode(tree, ino)?;
@@ -73,7 +74,8 @@ impl<S: Store> Running<'_, S> {
         let item = &mut self.inodes.change(slot).item;
         if let Some(mode) = fields.mode {
             if mode & !0o7777 != item.mode & S_IFMT {
-                let text = format!("mode {mode:#o} would change the type of inode {ino}, mode {:#o}", item.mode);
+                let text =
+                    format!("mode {mode:#o} would change the type of inode {ino}, mode {:#o}", item.mode);
                 return Err(EngineError::refused(libc::EINVAL, text));
             }
             item.mode = mode;
@@ -94,7 +96,10 @@ impl<S: Store> Running<'_, S> {
         let (tree, ino, old_size) = (inode.tree, inode.ino, inode.item.size);
         if !inode.item.is_regular() {
             let errno = if inode.item.is_dir() { libc::EISDIR } else { libc::EINVAL };
-            return Err(EngineError::refused(errno, format!("inode {ino} of tree {tree} is no regular file")));
+            return Err(EngineError::refused(
+                errno,
+                format!("inode {ino} of tree {tree} is no regular file"),
+            ));
         }
         self.check_mutable_data(slot)?;
         if size < old_size {

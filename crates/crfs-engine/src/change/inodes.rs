@@ -114,8 +114,9 @@ impl<S: Store> Running<'_, S> {
     }
 
     pub(super) fn inode(&mut self, tree: u64, ino: u64) -> Result<Slot> {
-        self.find_inode(tree, ino)?
-            .ok_or_else(|| EngineError::refused(libc::ENOENT, format!("inode {ino} of tree {tree} does not exist")))
+        self.find_inode(tree, ino)?.ok_or_else(|| {
+            EngineError::refused(libc::ENOENT, format!("inode {ino} of tree {tree} does not exist"))
+        })
     }
 
     /// Writes the changed inode items and brings orphan items in line with link counts.
@@ -160,7 +161,10 @@ impl<S: Store> Running<'_, S> {
         let slot = self.inode(tree, ino)?;
         let item = &self.inodes.get(slot).item;
         if !item.is_dir() {
-            return Err(EngineError::refused(libc::ENOTDIR, format!("inode {ino} of tree {tree} is not a directory")));
+            return Err(EngineError::refused(
+                libc::ENOTDIR,
+                format!("inode {ino} of tree {tree} is not a directory"),
+            ));
         }
         if item.nlink == 0 {
             let text = format!("directory {ino} of tree {tree} has been removed");

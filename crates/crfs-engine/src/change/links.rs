@@ -83,14 +83,21 @@ impl<S: Store> Running<'_, S> {
             true => find_extref(&item, place).map_err(malformed(tree, key))?,
             false => None,
         };
-        let range = found.ok_or_else(|| corrupt(tree, ref_key(ino, place.dir), "a name without back reference"))?;
+        let range =
+            found.ok_or_else(|| corrupt(tree, ref_key(ino, place.dir), "a name without back reference"))?;
         self.cut_entry(tree, key, &mut item, range)?;
         self.item = item;
         Ok(())
     }
 
     /// Cuts one of the entries packed in `item` and writes what is left.
-    pub(super) fn cut_entry(&mut self, tree: u64, key: Key, item: &mut Vec<u8>, entry: Range<usize>) -> Result<()> {
+    pub(super) fn cut_entry(
+        &mut self,
+        tree: u64,
+        key: Key,
+        item: &mut Vec<u8>,
+        entry: Range<usize>,
+    ) -> Result<()> {
         item.drain(entry);
         if item.is_empty() { self.store.remove(tree, key) } else { self.store.replace(tree, key, item) }
     }

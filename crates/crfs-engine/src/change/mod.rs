@@ -72,16 +72,26 @@ pub struct Refusal {
 const CLIMB_BUDGET: u64 = 1 << 20;
 
 /// Applies all changes of `batch` to the running transaction, or none (the caller then rolls the store back).
-pub fn apply<S: Store>(store: &mut S, batch: &Batch<'_>, grants: &Grants) -> std::result::Result<Applied, Refusal> {
+pub fn apply<S: Store>(
+    store: &mut S,
+    batch: &Batch<'_>,
+    grants: &Grants,
+) -> std::result::Result<Applied, Refusal> {
     let mut running = Running::new(store, batch, grants);
-    let refusal = |index: u32| move |error: EngineError| Refusal { index, errno: error.errno(), text: error.to_string() };
+    let refusal = |index: u32| {
+        move |error: EngineError| Refusal { index, errno: error.errno(), text: error.to_string() }
+    };
     let mut changes = Changes::new(batch.changes);
     for index in 0..batch.count {
-        let change = changes.next().unwrap_or_else(|| Err(miscounted(format!("the batch has {index} changes"))));
+        let change =
+            changes.next().unwrap_or_else(|| Err(miscounted(format!("the batch has {index} changes"))));
         change.and_then(|change| running.apply(&change)).map_err(refusal(index))?;
     }
     if changes.next().is_some() {
-        return Err(refusal(batch.count)(miscounted(format!("the batch has more than {} changes", batch.count))));
+        return Err(refusal(batch.count)(miscounted(format!(
+            "the batch has more than {} changes",
+            batch.count
+        ))));
     }
     running.finish().map_err(refusal(batch.count))?;
     Ok(Applied { changes: batch.count, data_bytes: batch.data.len() as u64 })
@@ -167,7 +177,10 @@ impl<'a, S: Store> Running<'a, S> {
     fn check_tree(&mut self, tree: u64) -> Result<()> {
         if self.tree != Some(tree) {
             if !self.store.is_writable_tree(tree) {
-                return Err(EngineError::refused(libc::EROFS, format!("tree {tree} is not a writable file tree")));
+                return Err(EngineError::refused(
+                    libc::EROFS,
+                    format!("tree {tree} is not a writable file tree"),
+                ));
             }
             self.tree = Some(tree);
         }
@@ -176,7 +189,11 @@ impl<'a, S: Store> Running<'a, S> {
 
     /// Inserts an item whose absence the rules guarantee: an existing one contradicts the image's other items.
     fn insert_new(&mut self, tree: u64, key: Key, data: &[u8]) -> Result<()> {
-        if self.store.insert(tree, key, data)? { Ok(()) } else { Err(corrupt(tree, key, "an unexpected item")) }
+        if self.store.insert(tree, key, data)? {
+            Ok(())
+        } else {
+            Err(corrupt(tree, key, "an unexpected item"))
+        }
     }
 }
 

@@ -142,7 +142,8 @@ impl<S: Store> Running<'_, S> {
         }
         item.extend_from_slice(entry);
         if !self.fits_leaf(item.len()) {
-            let text = format!("too many names with the hash of {} in directory {}", show(place.name), place.dir);
+            let text =
+                format!("too many names with the hash of {} in directory {}", show(place.name), place.dir);
             return Err(EngineError::refused(libc::EOVERFLOW, text));
         }
         self.store.replace(tree, key, &item)?;
@@ -160,7 +161,8 @@ impl<S: Store> Running<'_, S> {
             false => None,
         };
         let Some((range, entry)) = found else {
-            let text = format!("{} does not exist in directory {} of tree {tree}", show(place.name), place.dir);
+            let text =
+                format!("{} does not exist in directory {} of tree {tree}", show(place.name), place.dir);
             return Err(EngineError::refused(libc::ENOENT, text));
         };
         check_leads_to(&entry, ino, place)?;
@@ -170,10 +172,9 @@ impl<S: Store> Running<'_, S> {
         let slot = self.inode(tree, ino)?;
         self.remove_ref_to_name(tree, ino, place)?;
         let dir = &mut self.inodes.change(dir).item;
-        dir.size = dir
-            .size
-            .checked_sub(2 * place.name.len() as u64)
-            .ok_or_else(|| corrupt(tree, super::inodes::inode_key(place.dir), "directory size below its names"))?;
+        dir.size = dir.size.checked_sub(2 * place.name.len() as u64).ok_or_else(|| {
+            corrupt(tree, super::inodes::inode_key(place.dir), "directory size below its names")
+        })?;
         stamp_dir(&mut dir.mtime, time);
         stamp_dir(&mut dir.ctime, time);
         Ok(slot)
@@ -186,7 +187,8 @@ impl<S: Store> Running<'_, S> {
             false => None,
         };
         if found.is_none_or(|(_, entry)| entry.location != Key::new(ino, item_type::INODE_ITEM, 0)) {
-            let text = format!("{} in directory {} has not index {}", show(place.name), place.dir, place.index);
+            let text =
+                format!("{} in directory {} has not index {}", show(place.name), place.dir, place.index);
             return Err(EngineError::refused(libc::ESTALE, text));
         }
         self.store.remove(tree, key)
@@ -247,7 +249,8 @@ fn check_leads_to(entry: &DirEntry<'_>, ino: u64, place: &Place<'_>) -> Result<(
         return Err(EngineError::refused(libc::EXDEV, text));
     }
     if entry.location != Key::new(ino, item_type::INODE_ITEM, 0) {
-        let text = format!("{} in directory {} is inode {}", show(place.name), place.dir, entry.location.objectid);
+        let text =
+            format!("{} in directory {} is inode {}", show(place.name), place.dir, entry.location.objectid);
         return Err(EngineError::refused(libc::ESTALE, text));
     }
     Ok(())

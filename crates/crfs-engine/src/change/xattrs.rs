@@ -89,7 +89,10 @@ impl<S: Store> Running<'_, S> {
 
 fn check_wanted(flags: u8, exists: bool, name: &[u8], ino: u64) -> Result<()> {
     if exists && flags & XATTR_MUST_NOT_EXIST != 0 {
-        return Err(EngineError::refused(libc::EEXIST, format!("xattr {} of inode {ino} exists", show(name))));
+        return Err(EngineError::refused(
+            libc::EEXIST,
+            format!("xattr {} of inode {ino} exists", show(name)),
+        ));
     }
     if !exists && flags & XATTR_MUST_EXIST != 0 {
         return Err(no_such_xattr(name, ino));

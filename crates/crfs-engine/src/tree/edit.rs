@@ -46,8 +46,22 @@ struct Editor<'a> {
 type Spill = Vec<Entry>;
 
 impl Tree {
-    /// Inserts a new item; one that exists is reported as corruption.
+    /// Inserts an item that cannot exist yet; one that does is reported as corruption.
     pub fn insert(&mut self, source: &dyn NodeSource, log: &mut EditLog, key: Key, data: &[u8]) -> Result<()> {
+        if self.try_insert(source, log, key, data)? {
+            return Ok(());
+        }
+        Err(EngineError::corrupt(format!("tree {}: item {key} exists already", self.id)))
+    }
+
+    /// Inserts an item; false, and nothing changed, when the key is taken.
+    pub fn try_insert(
+        &mut self,
+        source: &dyn NodeSource,
+        log: &mut EditLog,
+        key: Key,
+        data: &[u8],
+    ) -> Result<bool> {
         let most = Header::leaf_space(source.nodesize()) - ItemHeader::SIZE;
         if data.len() > most {
             return Err(EngineError::refused(
@@ -56,11 +70,11 @@ impl Tree {
             ));
         }
         let mut editor = Editor { source, log, tree: self.id, node_delta: 0, last_insert: self.last_insert };
-        let spill = editor.insert(&mut self.root, self.level, None, key, data)?;
+        let Some(spill) = editor.insert(&mut self.root, self.level, None, key, data)? else { return Ok(false) };
         editor.grow_root(&mut self.root, &mut self.level, spill);
         self.node_delta += editor.node_delta;
         self.last_insert = key;
-        Ok(())
+        Ok(true)
     }
 
     /// Gives an existing item new data of any size.
@@ -146,36 +160,38 @@ impl Editor<'_> {
         first_key: Option<Key>,
         key: Key,
         data: &[u8],
-    ) -> Result<Spill> {
-        let tree = self.tree;
+    ) -> Result<Option<Spill>> {
         let last_insert = self.last_insert;
         let node = self.own(child, level, first_key)?;
         match &mut node.body {
             Body::Leaf(leaf) => {
                 let (slot, found) = leaf.search(key);
                 if found {
-                    return Err(EngineError::corrupt(format!("tree {tree}: item {key} exists already")));
+                    return Ok(None);
                 }
                 if leaf.free() >= ItemHeader::SIZE + data.len() {
                     leaf.insert(slot, key, data);
-                    return Ok(Vec::new());
+                    return Ok(Some(Vec::new()));
                 }
                 let leaves = split_leaf(leaf, slot, key, data, last_insert);
-                Ok(leaves
+                let spill = leaves
                     .into_iter()
                     .map(|leaf| Entry { key: leaf.key(0), child: self.new_node(Node::leaf(leaf)) })
-                    .collect())
+                    .collect();
+                Ok(Some(spill))
             }
             Body::Branch(branch) => {
                 let slot = branch.child_slot(key);
                 let entry = &mut branch.entries[slot];
                 let child_key = entry.key;
-                let spill = self.insert(&mut entry.child, level - 1, Some(child_key), key, data)?;
+                let Some(spill) = self.insert(&mut entry.child, level - 1, Some(child_key), key, data)? else {
+                    return Ok(None);
+                };
                 if key < entry.key {
                     entry.key = key;
                 }
                 if spill.is_empty() {
-                    return Ok(spill);
+                    return Ok(Some(spill));
                 }
                 let last = slot + spill.len();
                 branch.entries.splice(slot + 1..slot + 1, spill);
@@ -183,7 +199,7 @@ impl Editor<'_> {
                 if last + 1 < branch.entries.len() {
                     self.join_if_small(branch, last)?;
                 }
-                Ok(self.split_branch(branch, slot))
+                Ok(Some(self.split_branch(branch, slot)))
             }
         }
     }

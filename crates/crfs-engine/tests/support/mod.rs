@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Opening an image and walking all of it, every block and every checksummed sector.
+#![allow(dead_code)] // Each test binary uses its part.
 
 use crfs_device::{Access, BlockDevice, FileDevice};
 use crfs_disk::constants::{SECTOR_SIZE, item_type, objectid};

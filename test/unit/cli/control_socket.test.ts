@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The socket of a mount: one request, one answer, a clear sign when nobody is there.
+
+import { afterEach, expect, test } from 'vitest';
+import { askControl, type ControlServer, serveControl } from '../../../ts/cli/control_socket.ts';
+
+/** No mount has this number. */
+const DEVICE = `4095:${process.pid}`;
+
+let server: ControlServer | undefined;
+
+afterEach(async () => {
+  await server?.close();
+  server = undefined;
+});
+
+test('a request gets its answer', async () => {
+  server = await serveControl(DEVICE, async (request) => ({ ok: true, stats: { asked: request.op } }));
+  const reply = await askControl(DEVICE, { op: 'stats' });
+  expect(reply?.answer).toEqual({ ok: true, stats: { asked: 'stats' } });
+  reply?.forget();
+  await reply?.ended;
+});
+
+test('a failure is answered, not swallowed', async () => {
+  server = await serveControl(DEVICE, async () => {
+    throw new Error('no');
+  });
+  const reply = await askControl(DEVICE, { op: 'unmount', lazy: false, force: false });
+  expect(reply?.answer).toEqual({ ok: false, error: 'no', exitCode: 4 });
+  reply?.forget();
+});
+
+test('without a process the answer is undefined', async () => {
+  expect(await askControl(DEVICE, { op: 'stats' })).toBeUndefined();
+});
+
+test('a socket left behind by a dead mount is replaced', async () => {
+  const first = await serveControl(DEVICE, async () => ({ ok: true }));
+  server = await serveControl(DEVICE, async () => ({ ok: true, stats: {} }));
+  const reply = await askControl(DEVICE, { op: 'stats' });
+  expect(reply?.answer.ok).toBe(true);
+  reply?.forget();
+  await first.close();
+});

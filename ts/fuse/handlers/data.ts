@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Requests about open files: open, create, read, write, flush, fsync, close, seek, allocate.
+//
+// The file handle of a regular file is a number that says how it was opened, in the client's `OpenFlags`; there is no
+// table of open files here. Pages that the kernel keeps are always covered by a grant, so every open keeps them.
+// - Opens for append are direct: the kernel fixes the offset from its own size before it asks, so that offset is
+//   ignored and must not name a page. With fcntl(F_SETFL) a handle becomes one later: its pages are then dropped.
+// - A handle that cannot write needs no FLUSH (fcntl locks are the kernel's own).
+// - Pages dirtied through mmap come as WRITE with WRITE_CACHE, at their true offset, never as an append.
+
+import { MISS, OpenFlags, WriteFlags } from '../../client/operations.ts';
+import { Errno } from '../../util/errno.ts';
+import {
+  FOpen,
+  get64,
+  getSigned64,
+  In,
+  O_ACCMODE,
+  O_APPEND,
+  O_DSYNC,
+  O_EXCL,
+  O_RDONLY,
+  O_TRUNC,
+  OPEN_KILL_SUIDGID,
+  OutBytes,
+  put64,
+  putEntry,
+  putOpen,
+  S_IFMT,
+  S_IFREG,
+  WRITE_CACHE,
+  WRITE_KILL_SUIDGID,
+} from '../abi.ts';
+import { LARGE_REPLY_BYTES } from '../limits.ts';
+import type { RequestView } from '../request.ts';
+import { ANSWERED, type HandlerContext } from './context.ts';
+
+/** Bit of a file handle beside those of `OpenFlags`: it was opened for append. */
+const HANDLE_APPEND = 8;
+const OPEN_BITS = OpenFlags.write | OpenFlags.truncate | OpenFlags.killSuidgid;
+
+/** The client's view of open(2)'s flags. */
+function openFlags(flags: number, fuseFlags: number): number {
+  let result = 0;
+  if ((flags & O_ACCMODE) !== O_RDONLY) result |= OpenFlags.write;
+  if ((flags & O_TRUNC) !== 0) result |= OpenFlags.truncate;
+  if ((fuseFlags & OPEN_KILL_SUIDGID) !== 0) result |= OpenFlags.killSuidgid;
+  return result;
+}
+
+/** Whether writes of this handle go to the true end of the file. */
+function isAppend(flags: number): boolean {
+  return (flags & O_APPEND) !== 0 && (flags & O_ACCMODE) !== O_RDONLY;
+}
+
+function putOpenReply(words: Uint32Array, at: number, opened: number, flags: number): void {
+  const append = isAppend(flags);
+  let reply: number = FOpen.keepCache;
+  if (append) reply |= FOpen.directIo;
+  if ((opened & OpenFlags.write) === 0) reply |= FOpen.noFlush;
+  putOpen(words, at, append ? opened | HANDLE_APPEND : opened, reply);
+}
+
+export function open(context: HandlerContext, request: RequestView): number {
+  const { words, body } = request;
+  const flags = words[body + In.open.flags]!;
+  const opened = openFlags(flags, words[body + In.open.openFlags]!);
+  const result = context.operations.open(request.node, opened);
+  if (result < 0) return context.status(request, result);
+  const { replies } = context;
+  const at = replies.small(request.uniqueLow, request.uniqueHigh, OutBytes.open);
+  putOpenReply(replies.words, at, opened, flags);
+  return ANSWERED;
+}
+
+export function create(context: HandlerContext, request: RequestView): number {
+  const { words, body, node, uid, gid } = request;
+  const { operations, attr } = context;
+  const flags = words[body + In.create.flags]!;
+  const mode = words[body + In.create.mode]!;
+  const opened = openFlags(flags, words[body + In.create.openFlags]!);
+  let result = operations.create(node, context.name(request), mode, uid, gid, opened, attr);
+  // Somebody else made it since the kernel looked: without O_EXCL that is as good.
+  if (result === -Errno.EEXIST && (flags & O_EXCL) === 0) result = openExisting(context, request, opened);
+  if (result < 0) return context.status(request, result);
+  const { replies } = context;
+  const at = replies.small(request.uniqueLow, request.uniqueHigh, OutBytes.create);
+  putEntry(replies.words, at, attr);
+  putOpenReply(replies.words, at + OutBytes.entry / 4, opened, flags);
+  context.kernel.giveEntry(node, request.bytes, request.nameStart, request.nameLength, attr);
+  return ANSWERED;
+}
+
+function openExisting(context: HandlerContext, request: RequestView, opened: number): number {
+  const { operations, attr } = context;
+  const found = operations.lookup(request.node, context.name(request), attr);
+  // ERRNO: ESTALE makes the kernel look the name up again, which the open of another kind of file needs.
+  if (found === -Errno.ENOENT) return -Errno.ESTALE;
+  if (found < 0) return found;
+  if ((attr.mode & S_IFMT) !== S_IFREG) return -Errno.ESTALE;
+  const result = operations.open(attr.node, opened);
+  // Opening with O_TRUNC changed what the lookup told: the kernel must ask again.
+  if (result >= 0 && (opened & OpenFlags.truncate) !== 0) {
+    attr.size = 0;
+    attr.blocks = 0;
+    attr.cacheable = false;
+  }
+  return result;
+}
+
+export function release(context: HandlerContext, request: RequestView): number {
+  const handle = request.words[request.body + In.release.fh]!;
+  context.operations.release(request.node, handle & OPEN_BITS);
+  return context.status(request, 0);
+}
+
+export function read(context: HandlerContext, request: RequestView): number {
+  const { words, body } = request;
+  const { replies } = context;
+  const offset = get64(words, body + In.read.offset);
+  const size = Math.min(words[body + In.read.size]!, LARGE_REPLY_BYTES);
+  const result = context.operations.read(request.node, offset, size, replies.slot());
+  if (result < 0) return context.status(request, result);
+  replies.large(request.uniqueLow, request.uniqueHigh, result);
+  return ANSWERED;
+}
+
+export function write(context: HandlerContext, request: RequestView): number {
+  const { words, body, node, dataStart } = request;
+  const size = words[body + In.write.size]!;
+  const writeFlags = words[body + In.write.writeFlags]!;
+  const fromPageCache = (writeFlags & WRITE_CACHE) !== 0;
+  const fileFlags = fromPageCache ? 0 : words[body + In.write.flags]!;
+  const append = (fileFlags & O_APPEND) !== 0;
+  let flags = append ? WriteFlags.append : 0;
+  if ((writeFlags & WRITE_KILL_SUIDGID) !== 0) flags |= WriteFlags.killSuidgid;
+  const data = request.bytes.subarray(dataStart, dataStart + size);
+  const result = context.operations.write(node, get64(words, body + In.write.offset), data, flags);
+  if (result < 0) return context.status(request, result);
+  if (append && (words[body + In.write.fh]! & HANDLE_APPEND) === 0) {
+    // Became an append by fcntl: the kernel has put the bytes into pages by an offset of its own.
+    context.kernel.forgetBytes(node, 0, Number.POSITIVE_INFINITY);
+  }
+  if ((fileFlags & O_DSYNC) !== 0) {
+    context.answerLater(request, writtenAndDurable(context, node, result));
+    return ANSWERED;
+  }
+  return context.number(request, result, 0);
+}
+
+/** O_SYNC and O_DSYNC: the write is answered when it is durable. */
+async function writtenAndDurable(context: HandlerContext, node: number, written: number): Promise<number> {
+  const error = await context.operations.fsync(node);
+  return error < 0 ? error : written;
+}
+
+export function flush(context: HandlerContext, request: RequestView): number {
+  return context.status(request, context.operations.flush(request.node));
+}
+
+/** FSYNC and FSYNCDIR: answered when everything is durable. */
+export function fsync(context: HandlerContext, request: RequestView): number {
+  context.answerLater(request, context.operations.fsync(request.node));
+  return ANSWERED;
+}
+
+export function lseek(context: HandlerContext, request: RequestView): number {
+  const { words, body } = request;
+  const offset = getSigned64(words, body + In.lseek.offset);
+  const result = context.operations.lseek(request.node, offset, words[body + In.lseek.whence]!);
+  if (result < 0) return context.status(request, result);
+  const { replies } = context;
+  put64(replies.words, replies.small(request.uniqueLow, request.uniqueHigh, OutBytes.lseek), result);
+  return ANSWERED;
+}
+
+export function fallocate(context: HandlerContext, request: RequestView): number {
+  const { words, body } = request;
+  const mode = words[body + In.fallocate.mode]!;
+  const offset = get64(words, body + In.fallocate.offset);
+  const length = get64(words, body + In.fallocate.length);
+  const result = context.operations.fallocate(request.node, mode, offset, length);
+  return result === MISS ? MISS : context.status(request, result);
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Requests about names: find, make, link, remove, rename.
+//
+// The kernel has applied the umask and checked the caller's rights (default_permissions). Inheritance of the group and
+// of set-group-ID from the directory is the client's, which knows the directory.
+
+import { MISS } from '../../client/operations.ts';
+import { Errno } from '../../util/errno.ts';
+import { get64, In, OutBytes, putEntry } from '../abi.ts';
+import type { RequestView } from '../request.ts';
+import { ANSWERED, type HandlerContext } from './context.ts';
+
+export function lookup(context: HandlerContext, request: RequestView): number {
+  const { attr } = context;
+  const result = context.operations.lookup(request.node, context.name(request), attr);
+  if (result === -Errno.ENOENT && attr.cacheable) return negativeEntry(context, request);
+  return context.entry(request, result, request.node);
+}
+
+/** "There is no such name", which the kernel may keep: an entry with node 0. */
+function negativeEntry(context: HandlerContext, request: RequestView): number {
+  const { attr, replies } = context;
+  attr.node = 0;
+  const at = replies.small(request.uniqueLow, request.uniqueHigh, OutBytes.entry);
+  putEntry(replies.words, at, attr);
+  context.kernel.giveNegative(request.node, request.bytes, request.nameStart, request.nameLength);
+  return ANSWERED;
+}
+
+export function mknod(context: HandlerContext, request: RequestView): number {
+  const { words, body, node, uid, gid } = request;
+  const mode = words[body + In.mknod.mode]!;
+  const rdev = words[body + In.mknod.rdev]!;
+  const name = context.name(request);
+  const result = context.operations.mknod(node, name, mode, rdev, uid, gid, context.attr);
+  return context.entry(request, result, node);
+}
+
+export function mkdir(context: HandlerContext, request: RequestView): number {
+  const { words, body, node, uid, gid } = request;
+  const mode = words[body + In.mkdir.mode]!;
+  const result = context.operations.mkdir(node, context.name(request), mode, uid, gid, context.attr);
+  return context.entry(request, result, node);
+}
+
+export function symlink(context: HandlerContext, request: RequestView): number {
+  const { node, uid, gid } = request;
+  const target = context.second(request);
+  const result = context.operations.symlink(node, context.name(request), target, uid, gid, context.attr);
+  return context.entry(request, result, node);
+}
+
+export function link(context: HandlerContext, request: RequestView): number {
+  const linked = get64(request.words, request.body + In.link.node);
+  const result = context.operations.link(linked, request.node, context.name(request), context.attr);
+  return context.entry(request, result, request.node);
+}
+
+export function unlink(context: HandlerContext, request: RequestView): number {
+  return removed(context, request, context.operations.unlink(request.node, context.name(request)));
+}
+
+export function rmdir(context: HandlerContext, request: RequestView): number {
+  return removed(context, request, context.operations.rmdir(request.node, context.name(request)));
+}
+
+function removed(context: HandlerContext, request: RequestView, result: number): number {
+  if (result >= 0) {
+    context.kernel.tookName(request.node, request.bytes, request.nameStart, request.nameLength);
+  }
+  return context.status(request, result);
+}
+
+export function rename(context: HandlerContext, request: RequestView): number {
+  const targetDir = get64(request.words, request.body + In.rename.targetDir);
+  return renameWith(context, request, targetDir, 0);
+}
+
+export function rename2(context: HandlerContext, request: RequestView): number {
+  const targetDir = get64(request.words, request.body + In.rename2.targetDir);
+  return renameWith(context, request, targetDir, request.words[request.body + In.rename2.flags]!);
+}
+
+function renameWith(context: HandlerContext, request: RequestView, targetDir: number, flags: number): number {
+  const { node, bytes, nameStart, nameLength, secondStart, secondLength } = request;
+  const source = context.name(request);
+  const result = context.operations.rename(node, source, targetDir, context.second(request), flags);
+  if (result === MISS) return MISS;
+  if (result >= 0) {
+    context.kernel.movedName(node, targetDir, bytes, nameStart, nameLength, secondStart, secondLength);
+  }
+  return context.status(request, result);
+}

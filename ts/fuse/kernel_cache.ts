@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// What the kernel was given with a timeout, and how it is taken back when the client gives a grant back.
+//
+// The handlers note every name that a reply gives; the client (client/kernel_cache.ts) names ranges. What it asks
+// within one turn becomes one batch, in two steps: names, and when the kernel is done with them, inodes. The order
+// matters: an INVAL_INODE right behind a LOOKUP reply misses an inode that the caller has not stored yet, and an
+// INVAL_ENTRY in the parent waits for that caller. So an inode that was named in the last seconds has its parent
+// invalidated first ("barrier"), and so has a directory whose listing is dropped.
+//
+// - A name that only loses its grant is expired: the next use asks again. A drop breaks getcwd inside and unmounts what
+//   is mounted there. One given in the last seconds is dropped all the same: an expiry can be undone by a reply
+//   that is just being stored.
+// - A name waits for its directory's lock, which an unanswered request there may hold. After a moment INC_EPOCH, which
+//   takes no lock, replaces it; so it does when very many names go at once.
+// - Pages that a parked READ keeps locked are left out, see parked_requests.ts. While a batch is under way the grant is
+//   still held, so a READ that arrives then is answered, not parked behind its own invalidation; the client forgets
+//   the bytes once more if that happened.
+
+import type { AttrOut } from '../client/operations.ts';
+import type { KernelCache } from '../client/kernel_cache.ts';
+import { S_IFDIR, S_IFMT } from './abi.ts';
+import type { FuseDriver } from './driver.ts';
+import { GivenNames } from './given_names.ts';
+import {
+  GIVEN_NAME_BYTES_MAX,
+  GIVEN_NAMES_MAX,
+  NAME_NOTIFICATION_MS,
+  NAMES_AT_ONCE_MAX,
+  RECENT_SECONDS,
+} from './limits.ts';
+import type { LookupCounts } from './lookup_counts.ts';
+import type { ParkedRequests } from './parked_requests.ts';
+
+/** A name that no directory of ours is likely to hold; a barrier only wants the directory's lock. */
+const BARRIER_NAME = new Uint8Array([1]);
+
+interface NameToForget {
+  readonly dir: number;
+  readonly name: Uint8Array;
+  readonly expire: boolean;
+}
+
+/** `end` may be Infinity; `start` -1 means attributes only. */
+interface InodeToForget {
+  readonly node: number;
+  readonly start: number;
+  readonly end: number;
+}
+
+interface Batch {
+  readonly names: NameToForget[];
+  readonly barriers: Set<number>;
+  readonly inodes: InodeToForget[];
+}
+
+export interface KernelCacheParts {
+  readonly driver: FuseDriver;
+  readonly lookups: LookupCounts;
+  readonly parked: ParkedRequests;
+  /** Whole seconds of a clock that never goes back. */
+  readonly seconds: () => number;
+}
+
+export class DriverKernelCache implements KernelCache {
+  private readonly driver: FuseDriver;
+  private readonly lookups: LookupCounts;
+  private readonly parked: ParkedRequests;
+  private readonly seconds: () => number;
+  private readonly given: GivenNames;
+  private batch: Batch = emptyBatch();
+  private batchQueued = false;
+  private readonly running = new Set<Promise<void>>();
+
+  constructor(parts: KernelCacheParts) {
+    this.driver = parts.driver;
+    this.lookups = parts.lookups;
+    this.parked = parts.parked;
+    this.seconds = parts.seconds;
+    this.given = new GivenNames(GIVEN_NAMES_MAX, GIVEN_NAME_BYTES_MAX, (dir, name, node) => {
+      if (node === 0 || this.lookups.has(node)) this.queueName(dir, name, node !== 0);
+    });
+  }
+
+  /** Names that the kernel may hold. */
+  get namesGiven(): number {
+    return this.given.size;
+  }
+
+  // ---- what replies give, called by the handlers ----
+
+  /** An entry reply gives the kernel one reference on `attr.node`, and the name of it if it may keep that. */
+  giveEntry(dir: number, bytes: Uint8Array, start: number, length: number, attr: AttrOut): void {
+    this.lookups.add(attr.node, (attr.mode & S_IFMT) === S_IFDIR);
+    if (attr.cacheable) this.given.note(dir, bytes, start, length, attr.node, this.seconds());
+    else this.given.remove(dir, bytes, start, length);
+  }
+
+  /** A reply tells the kernel that a name does not exist, for as long as the directory's grant stands. */
+  giveNegative(dir: number, bytes: Uint8Array, start: number, length: number): void {
+    this.given.note(dir, bytes, start, length, 0, this.seconds());
+  }
+
+  /** A reply confirms that a name is gone: the kernel forgets it by itself. */
+  tookName(dir: number, bytes: Uint8Array, start: number, length: number): void {
+    this.given.remove(dir, bytes, start, length);
+  }
+
+  /** A reply confirms a rename: the kernel moves what it holds of the old name to the new one. */
+  movedName(
+    sourceDir: number,
+    targetDir: number,
+    bytes: Uint8Array,
+    sourceStart: number,
+    sourceLength: number,
+    targetStart: number,
+    targetLength: number,
+  ): void {
+    const node = this.given.remove(sourceDir, bytes, sourceStart, sourceLength);
+    this.given.remove(targetDir, bytes, targetStart, targetLength);
+    if (!Number.isNaN(node) && node !== 0) {
+      this.given.note(targetDir, bytes, targetStart, targetLength, node, this.seconds());
+    }
+  }
+
+  // ---- what the client takes back ----
+
+  isReferenced(node: number): boolean {
+    return this.lookups.has(node);
+  }
+
+  forgetNames(dir: number, hashStart: number, hashEnd: number): void {
+    const recent = this.seconds() - RECENT_SECONDS;
+    this.given.takeRange(dir, hashStart, hashEnd, (name, node, second) => {
+      // An inode that the kernel has forgotten has no name there either.
+      if (node !== 0 && !this.lookups.has(node)) return;
+      this.queueName(dir, name, node !== 0 && second < recent);
+    });
+  }
+
+  dropName(dir: number, name: Uint8Array): void {
+    const node = this.given.remove(dir, name, 0, name.length);
+    // What was not given with a timeout is asked for anyway.
+    if (!Number.isNaN(node)) this.queueName(dir, name.slice(), false);
+  }
+
+  forgetAttributes(start: number, end: number): void {
+    this.lookups.forEachIn(start, end, (node) => this.queueInode(node, -1, 0));
+  }
+
+  forgetBytes(node: number, start: number, end: number): void {
+    if (start >= end || !this.lookups.has(node)) return;
+    if (this.lookups.isDirectory(node)) {
+      // A listing is stored under the directory's lock after its reply was written: wait for that first.
+      this.batch.barriers.add(node);
+      this.queueInode(node, 0, Number.POSITIVE_INFINITY);
+    } else {
+      this.queueInode(node, start, end);
+    }
+  }
+
+  async settled(): Promise<void> {
+    this.runBatch();
+    while (this.running.size > 0) await Promise.all(this.running);
+  }
+
+  // ---- batches ----
+
+  private queueName(dir: number, name: Uint8Array, expire: boolean): void {
+    this.batch.names.push({ dir, name, expire: expire && this.driver.hasExpireOnly });
+    this.queueBatch();
+  }
+
+  private queueInode(node: number, start: number, end: number): void {
+    this.batch.inodes.push({ node, start, end });
+    this.queueBatch();
+  }
+
+  private queueBatch(): void {
+    if (this.batchQueued) return;
+    this.batchQueued = true;
+    queueMicrotask(() => this.runBatch());
+  }
+
+  private runBatch(): void {
+    this.batchQueued = false;
+    const { batch } = this;
+    if (batch.names.length === 0 && batch.inodes.length === 0) return;
+    this.batch = emptyBatch();
+    this.addBarriers(batch);
+    const run = this.tellKernel(batch).finally(() => this.running.delete(run));
+    this.running.add(run);
+  }
+
+  /** Adds the parents of inodes that were named so recently that their callers may not have stored them. */
+  private addBarriers(batch: Batch): void {
+    if (batch.inodes.length === 0) return;
+    const nodes = new Set<number>();
+    for (const { node } of batch.inodes) nodes.add(node);
+    this.given.forEachSince(this.seconds() - RECENT_SECONDS, (dir, node) => {
+      if (nodes.has(node)) batch.barriers.add(dir);
+    });
+    // Names taken out of the table by this very batch have been told of by themselves.
+  }
+
+  private async tellKernel(batch: Batch): Promise<void> {
+    await this.tellNames(batch);
+    const told: Promise<number>[] = [];
+    for (const { node, start, end } of batch.inodes) this.tellInode(node, start, end, told);
+    await Promise.all(told);
+  }
+
+  private async tellNames(batch: Batch): Promise<void> {
+    const { driver } = this;
+    const told: Promise<number>[] = [];
+    if (batch.names.length > NAMES_AT_ONCE_MAX && driver.hasIncEpoch) {
+      told.push(this.expireEveryName());
+    } else {
+      for (const { dir, name, expire } of batch.names) told.push(driver.invalidateName(dir, name, expire));
+    }
+    for (const dir of batch.barriers) told.push(driver.invalidateName(dir, BARRIER_NAME, false));
+    if (told.length === 0) return;
+    const all = Promise.all(told);
+    if (await isWithin(all, NAME_NOTIFICATION_MS)) return;
+    if (!driver.hasIncEpoch) {
+      await all;
+      return;
+    }
+    await this.expireEveryName();
+    // Behind the lock a caller may be storing an inode: tell of the inodes once more when it is free.
+    void all.then(() => {
+      for (const { node, start, end } of batch.inodes) this.tellInode(node, start, end, []);
+    });
+  }
+
+  private expireEveryName(): Promise<number> {
+    this.given.clear();
+    return this.driver.incrementEpoch();
+  }
+
+  /** Sends the notifications for one inode and pushes their outcomes. */
+  private tellInode(node: number, start: number, end: number, told: Promise<number>[]): void {
+    const { driver } = this;
+    if (start < 0) {
+      told.push(driver.invalidateInode(node, -1, 0));
+      return;
+    }
+    for (const [from, to] of this.unlockedRanges(node, start, end)) {
+      told.push(driver.invalidateInode(node, from, to === Number.POSITIVE_INFINITY ? 0 : to - from));
+    }
+  }
+
+  /** `[start, end)` without the pages that parked requests keep locked. */
+  private unlockedRanges(node: number, start: number, end: number): [number, number][] {
+    let ranges: [number, number][] = [[start, end]];
+    this.parked.forEachLockedRange(node, (lockedStart, lockedEnd) => {
+      const rest: [number, number][] = [];
+      for (const [from, to] of ranges) {
+        if (from < Math.min(to, lockedStart)) rest.push([from, Math.min(to, lockedStart)]);
+        if (Math.max(from, lockedEnd) < to) rest.push([Math.max(from, lockedEnd), to]);
+      }
+      ranges = rest;
+    });
+    return ranges;
+  }
+}
+
+function emptyBatch(): Batch {
+  return { names: [], barriers: new Set(), inodes: [] };
+}
+
+/** Whether `promise` resolves within `ms`. */
+async function isWithin(promise: Promise<unknown>, ms: number): Promise<boolean> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(() => resolve(false), ms);
+  });
+  const inTime = await Promise.race([promise.then(() => true), late]);
+  clearTimeout(timer);
+  return inTime;
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The requests that wait: for grants, for data, for durability. Each is a copy, known by its unique number.
+//
+// Bounded by number and bytes; one that does not fit is answered ENOMEM by the caller. An interrupted one leaves the
+// table at once (its caller was answered EINTR) and its continuation finds that out by `take`.
+
+import { get64, In, Opcode } from './abi.ts';
+import { PARKED_BYTES_MAX, PARKED_MAX } from './limits.ts';
+import type { RequestView } from './request.ts';
+
+const PAGE_BYTES = 4096;
+
+export class ParkedRequests {
+  private readonly requests = new Map<number, RequestView>();
+  private bytes = 0;
+
+  /** Requests that wait. */
+  get size(): number {
+    return this.requests.size;
+  }
+
+  /** Bytes of their copies. */
+  get sizeBytes(): number {
+    return this.bytes;
+  }
+
+  /** Copies a request and keeps it. @returns the copy, or null when there is no room. */
+  add(request: RequestView): RequestView | null {
+    if (this.requests.size >= PARKED_MAX || this.bytes + request.length > PARKED_BYTES_MAX) return null;
+    const copy = request.park();
+    this.requests.set(copy.unique, copy);
+    this.bytes += copy.length;
+    return copy;
+  }
+
+  /** Whether a parked request still waits for its answer. */
+  waits(copy: RequestView): boolean {
+    return this.requests.get(copy.unique) === copy;
+  }
+
+  /** Takes a request out to answer it. @returns false when it was answered already. */
+  take(copy: RequestView): boolean {
+    if (!this.waits(copy)) return false;
+    this.requests.delete(copy.unique);
+    this.bytes -= copy.length;
+    return true;
+  }
+
+  /** Takes out the request with that number. @returns null when none waits. */
+  takeByUnique(unique: number): RequestView | null {
+    const copy = this.requests.get(unique);
+    if (copy === undefined) return null;
+    this.take(copy);
+    return copy;
+  }
+
+  /**
+   * Calls `visit` with the page-aligned byte ranges of `node` that the kernel keeps locked for parked requests: those of
+   * a READ, and the last page of a WRITE that ends or starts within a page. Locked pages hold nothing that can be
+   * read, and an invalidation would wait for them.
+   */
+  forEachLockedRange(node: number, visit: (start: number, end: number) => void): void {
+    for (const request of this.requests.values()) {
+      if (request.node !== node) continue;
+      if (request.opcode !== Opcode.READ && request.opcode !== Opcode.WRITE) continue;
+      const { words, body } = request;
+      const offset = get64(words, body + In.read.offset);
+      const end = offset + words[body + In.read.size]!;
+      const lastPage = Math.floor((end - 1) / PAGE_BYTES) * PAGE_BYTES;
+      if (request.opcode === Opcode.READ) {
+        visit(Math.floor(offset / PAGE_BYTES) * PAGE_BYTES, lastPage + PAGE_BYTES);
+      } else if (offset % PAGE_BYTES !== 0 || end % PAGE_BYTES !== 0) {
+        visit(lastPage, lastPage + PAGE_BYTES);
+      }
+    }
+  }
+}

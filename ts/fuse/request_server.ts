@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Answers the requests of one mount: finds the handler, parks what must wait, interrupts what was parked.
+//
+// The client's operations are synchronous; one that lacks something returns MISS. The request is then copied out of the
+// channel's region and waits for `fetchMissing`, after which the same handler runs on the copy. A caller that gets a
+// signal meanwhile is answered EINTR at once: the kernel keeps it blocked, even if killed, until there is an answer.
+//
+// Made by the mount process: a driver, the client's operations made with `kernel`, then `start`.
+
+import { MISS, type Operations } from '../client/operations.ts';
+import { Errno } from '../util/errno.ts';
+import { get64, In, OPCODE_COUNT, Opcode, opcodeName } from './abi.ts';
+import type { ClosedHandler, FuseDriver } from './driver.ts';
+import * as attributes from './handlers/attributes.ts';
+import { ANSWERED, type Handler, HandlerContext } from './handlers/context.ts';
+import * as data from './handlers/data.ts';
+import { DirectoryHandlers } from './handlers/directories.ts';
+import * as names from './handlers/names.ts';
+import * as xattrs from './handlers/xattrs.ts';
+import { DriverKernelCache } from './kernel_cache.ts';
+import { LookupCounts } from './lookup_counts.ts';
+import { ParkedRequests } from './parked_requests.ts';
+import type { RequestView } from './request.ts';
+
+/** Numbers for the mount's statistics. */
+export interface RequestCounters {
+  /** Requests by the name of their opcode, since the mount. */
+  readonly requests: Record<string, number>;
+  /** Requests that wait now, and the bytes of their copies. */
+  readonly parked: number;
+  readonly parkedBytes: number;
+  /** Requests that had to wait, since the mount. */
+  readonly misses: number;
+  /** Nodes that the kernel references, and names that it holds with a timeout. */
+  readonly nodes: number;
+  readonly names: number;
+}
+
+function secondsOfMonotonicClock(): number {
+  return Math.floor(performance.now() / 1000);
+}
+
+export class RequestServer {
+  /** For the client: what the kernel holds, and how to take it back. */
+  readonly kernel: DriverKernelCache;
+  private readonly driver: FuseDriver;
+  private readonly lookups: LookupCounts;
+  private readonly parked = new ParkedRequests();
+  private readonly counts = new Float64Array(OPCODE_COUNT);
+  private misses = 0;
+  private operations: Operations | null = null;
+  private handlers: (Handler | undefined)[] = [];
+
+  constructor(driver: FuseDriver, seconds: () => number = secondsOfMonotonicClock) {
+    this.driver = driver;
+    this.lookups = new LookupCounts((node) => this.operations?.forget(node));
+    this.kernel = new DriverKernelCache({ driver, lookups: this.lookups, parked: this.parked, seconds });
+  }
+
+  /** Starts to answer requests by `operations`. */
+  start(operations: Operations, onClosed: ClosedHandler): void {
+    this.operations = operations;
+    const context = new HandlerContext(operations, this.driver.replies, this.kernel, (request, outcome) =>
+      this.answerLater(request, outcome),
+    );
+    this.handlers = this.makeHandlers(context);
+    this.driver.start((request) => this.handle(request), onClosed);
+  }
+
+  counters(): RequestCounters {
+    const requests: Record<string, number> = {};
+    this.counts.forEach((count, opcode) => {
+      if (count > 0) requests[opcodeName(opcode)] = count;
+    });
+    return {
+      requests,
+      parked: this.parked.size,
+      parkedBytes: this.parked.sizeBytes,
+      misses: this.misses,
+      nodes: this.lookups.size,
+      names: this.kernel.namesGiven,
+    };
+  }
+
+  private handle(request: RequestView): void {
+    const { opcode } = request;
+    const known = opcode < OPCODE_COUNT ? opcode : 0;
+    this.counts[known] = this.counts[known]! + 1;
+    const handler = this.handlers[opcode];
+    if (handler === undefined) {
+      // The kernel remembers ENOSYS per kind of request and does without.
+      this.driver.replies.status(request.uniqueLow, request.uniqueHigh, -Errno.ENOSYS);
+    } else if (handler(request) === MISS) {
+      this.park(request, handler);
+    }
+  }
+
+  private park(request: RequestView, handler: Handler): void {
+    this.misses++;
+    const copy = this.parked.add(request);
+    if (copy === null) {
+      this.answer(request, -Errno.ENOMEM);
+      return;
+    }
+    // In this very turn: the client has noted what this operation lacks, and the next one would overwrite it.
+    void this.rerun(copy, handler, this.operations!.fetchMissing());
+  }
+
+  private async rerun(copy: RequestView, handler: Handler, firstFetch: Promise<number>): Promise<void> {
+    for (let fetch = firstFetch; ; fetch = this.operations!.fetchMissing()) {
+      const error = await fetch;
+      if (!this.parked.waits(copy)) return;
+      if (error < 0) {
+        this.parked.take(copy);
+        this.answer(copy, error);
+        return;
+      }
+      if (handler(copy) !== MISS) break;
+    }
+    this.parked.take(copy);
+    this.driver.flushSoon();
+  }
+
+  private answer(request: RequestView, error: number): void {
+    this.driver.replies.status(request.uniqueLow, request.uniqueHigh, error);
+    this.driver.flushSoon();
+  }
+
+  /** Parks a request until `outcome`: -errno, or for WRITE the bytes written. */
+  private answerLater(request: RequestView, outcome: Promise<number>): void {
+    const copy = this.parked.waits(request) ? request : this.parked.add(request);
+    if (copy === null) {
+      this.answer(request, -Errno.ENOMEM);
+      return;
+    }
+    void this.answerWhen(copy, outcome);
+  }
+
+  private async answerWhen(copy: RequestView, outcome: Promise<number>): Promise<void> {
+    const result = await outcome;
+    if (!this.parked.take(copy)) return;
+    const { replies } = this.driver;
+    if (copy.opcode === Opcode.WRITE && result >= 0) {
+      const at = replies.small(copy.uniqueLow, copy.uniqueHigh, 8);
+      replies.words[at] = result;
+      replies.words[at + 1] = 0;
+      this.driver.flushSoon();
+    } else {
+      this.answer(copy, Math.min(result, 0));
+    }
+  }
+
+  /** INTERRUPT: if its request waits, it is answered now. One that does not wait has been answered. */
+  private interrupt(request: RequestView): number {
+    const copy = this.parked.takeByUnique(get64(request.words, request.body + In.interrupt.unique));
+    if (copy !== null) this.driver.replies.status(copy.uniqueLow, copy.uniqueHigh, -Errno.EINTR);
+    return ANSWERED;
+  }
+
+  private forget(request: RequestView): number {
+    this.lookups.subtract(request.node, get64(request.words, request.body + In.forget.lookups));
+    return ANSWERED;
+  }
+
+  private batchForget(request: RequestView): number {
+    const { words, body } = request;
+    const count = words[body + In.batchForget.count]!;
+    let at = request.dataStart >>> 2;
+    for (let index = 0; index < count; index++, at += 4) {
+      this.lookups.subtract(get64(words, at), get64(words, at + 2));
+    }
+    return ANSWERED;
+  }
+
+  private makeHandlers(context: HandlerContext): (Handler | undefined)[] {
+    const directories = new DirectoryHandlers(context);
+    const table: (Handler | undefined)[] = new Array(OPCODE_COUNT).fill(undefined);
+    const bind = (opcode: number, handler: (context: HandlerContext, request: RequestView) => number): void => {
+      table[opcode] = (request) => handler(context, request);
+    };
+    bind(Opcode.LOOKUP, names.lookup);
+    bind(Opcode.MKNOD, names.mknod);
+    bind(Opcode.MKDIR, names.mkdir);
+    bind(Opcode.SYMLINK, names.symlink);
+    bind(Opcode.LINK, names.link);
+    bind(Opcode.UNLINK, names.unlink);
+    bind(Opcode.RMDIR, names.rmdir);
+    bind(Opcode.RENAME, names.rename);
+    bind(Opcode.RENAME2, names.rename2);
+    bind(Opcode.GETATTR, attributes.getattr);
+    bind(Opcode.SETATTR, attributes.setattr);
+    bind(Opcode.READLINK, attributes.readlink);
+    bind(Opcode.STATFS, attributes.statfs);
+    bind(Opcode.OPEN, data.open);
+    bind(Opcode.CREATE, data.create);
+    bind(Opcode.RELEASE, data.release);
+    bind(Opcode.READ, data.read);
+    bind(Opcode.WRITE, data.write);
+    bind(Opcode.FLUSH, data.flush);
+    bind(Opcode.FSYNC, data.fsync);
+    bind(Opcode.FSYNCDIR, data.fsync);
+    bind(Opcode.LSEEK, data.lseek);
+    bind(Opcode.FALLOCATE, data.fallocate);
+    bind(Opcode.GETXATTR, xattrs.getxattr);
+    bind(Opcode.LISTXATTR, xattrs.listxattr);
+    bind(Opcode.SETXATTR, xattrs.setxattr);
+    bind(Opcode.REMOVEXATTR, xattrs.removexattr);
+    table[Opcode.OPENDIR] = (request) => directories.opendir(request);
+    table[Opcode.READDIR] = (request) => directories.readdir(request, false);
+    table[Opcode.READDIRPLUS] = (request) => directories.readdir(request, true);
+    table[Opcode.RELEASEDIR] = (request) => directories.releasedir(request);
+    table[Opcode.INTERRUPT] = (request) => this.interrupt(request);
+    table[Opcode.FORGET] = (request) => this.forget(request);
+    table[Opcode.BATCH_FORGET] = (request) => this.batchForget(request);
+    table[Opcode.DESTROY] = (request) => context.status(request, 0);
+    return table;
+  }
+}
