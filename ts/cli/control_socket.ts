@@ -5,7 +5,7 @@
 // Only root can reach it. A connection carries one request and one answer, each a line of JSON. Both sides are
 // this program, so the text is trusted as far as its sender is root.
 
-import { chmod, mkdir, rm } from 'node:fs/promises';
+import { chmod, mkdir, rename, rm, stat } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { messageOf } from './exit.ts';
 
@@ -52,26 +52,34 @@ function serveOne(socket: Socket, answer: (request: ControlRequest) => Promise<C
   });
 }
 
-/** Listens for requests about the mount with this device number. */
+/**
+ * Listens for requests about the mount with this device number.
+ *
+ * The socket is made under a name of its own and then put in place: the kernel gives device numbers out again, and
+ * an older process that ends late must not take away the socket of a newer mount.
+ */
 export async function serveControl(
   device: string,
   answer: (request: ControlRequest) => Promise<ControlAnswer>,
 ): Promise<ControlServer> {
   await mkdir(DIRECTORY, { recursive: true, mode: 0o755 });
   const path = socketPath(device);
-  // A socket of this number is left from a mount that has ended: the kernel gave the number out again.
-  await rm(path, { force: true });
+  const own = `${DIRECTORY}/${process.pid}-${device}.new`;
+  await rm(own, { force: true });
   const server: Server = createServer((socket) => serveOne(socket, answer));
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
-    server.listen(path, () => resolve());
+    server.listen(own, () => resolve());
   });
-  await chmod(path, 0o600);
+  await chmod(own, 0o600);
+  const { ino } = await stat(own);
+  await rename(own, path);
   server.unref();
   return {
     async close() {
       server.close();
-      await rm(path, { force: true });
+      const found = await stat(path).catch(() => undefined);
+      if (found?.ino === ino) await rm(path, { force: true });
     },
   };
 }

@@ -13,7 +13,7 @@
 
 import type { ItemMap } from '../item/item_map.ts';
 import { compareKeys } from '../item/key.ts';
-import { HEAD_BYTES, ItemPage } from './item_page.ts';
+import { HEAD_BYTES, CachePage } from './cache_page.ts';
 import { FRAME_BYTES, PagePool } from './page_pool.ts';
 
 /** Pages of one group of the index: bounds what a new page moves there. */
@@ -24,12 +24,12 @@ const AGE_FRAMES = 64;
 
 class Group {
   count = 0;
-  readonly pages: ItemPage[] = [];
+  readonly pages: CachePage[] = [];
   readonly objectids: Float64Array = new Float64Array(GROUP_PAGES);
   readonly types: Uint8Array = new Uint8Array(GROUP_PAGES);
   readonly offsets: Float64Array = new Float64Array(GROUP_PAGES);
 
-  insertAt(slot: number, page: ItemPage): void {
+  insertAt(slot: number, page: CachePage): void {
     this.pages.splice(slot, 0, page);
     this.objectids.copyWithin(slot + 1, slot, this.count);
     this.types.copyWithin(slot + 1, slot, this.count);
@@ -77,7 +77,7 @@ class Group {
 class TreeIndex {
   readonly groups: Group[] = [];
 
-  constructor(first: ItemPage) {
+  constructor(first: CachePage) {
     this.groups.push(new Group());
     this.groups[0]!.insertAt(0, first);
   }
@@ -85,7 +85,7 @@ class TreeIndex {
 
 /** Receives the pages of a tree in key order. `end*` is the key at which the next page begins, or Infinity. */
 export type PageVisitor = (
-  page: ItemPage,
+  page: CachePage,
   tree: number,
   endObjectid: number,
   endType: number,
@@ -116,7 +116,7 @@ export class ItemCache implements ItemMap {
   #index: TreeIndex | null = null;
   #groupAt = 0;
   #pageAt = 0;
-  #page: ItemPage = new ItemPage(this.#pool.take(0), 0, 0, 0);
+  #page: CachePage = new CachePage(this.#pool.take(0), 0, 0, 0);
   #slot = 0;
 
   /** Bytes of memory that pages take. */
@@ -124,9 +124,9 @@ export class ItemCache implements ItemMap {
     return this.#pool.usedBytes;
   }
 
-  #newPage(bytes: number, objectid: number, type: number, offset: number): ItemPage {
+  #newPage(bytes: number, objectid: number, type: number, offset: number): CachePage {
     if (++this.#takenFrames % AGE_FRAMES === 0) this.age++;
-    const page = new ItemPage(this.#pool.take(bytes), objectid, type, offset);
+    const page = new CachePage(this.#pool.take(bytes), objectid, type, offset);
     page.usedAt = this.age;
     return page;
   }
@@ -144,7 +144,7 @@ export class ItemCache implements ItemMap {
   }
 
   /** Goes to the page that owns the key. */
-  #locate(tree: number, objectid: number, type: number, offset: number): ItemPage {
+  #locate(tree: number, objectid: number, type: number, offset: number): CachePage {
     const groups = this.#indexOf(tree).groups;
     let low = 0;
     let high = groups.length - 1;
@@ -276,7 +276,7 @@ export class ItemCache implements ItemMap {
 
   /** Makes another page own the new key, or leaves this page half empty, or gives an empty page more memory. */
   #makeRoom(
-    page: ItemPage,
+    page: CachePage,
     slot: number,
     needed: number,
     objectid: number,
@@ -289,7 +289,7 @@ export class ItemCache implements ItemMap {
       page.valuesStart = page.frame.capacity;
       return;
     }
-    let fresh: ItemPage;
+    let fresh: CachePage;
     if (slot === page.count && (page.isAppending || page.count === 1 || needed > FRAME_BYTES / 4)) {
       fresh = this.#newPage(needed, objectid, type, offset);
       fresh.batch = page.batch;
@@ -305,7 +305,7 @@ export class ItemCache implements ItemMap {
   }
 
   /** Puts a new page behind the one at which `#locate` arrived. */
-  #addPage(page: ItemPage): void {
+  #addPage(page: CachePage): void {
     const groups = this.#index!.groups;
     let groupAt = this.#groupAt;
     let group = groups[groupAt]!;
@@ -407,7 +407,7 @@ export class ItemCache implements ItemMap {
   /** Calls `visit` for every page of every tree. The cache must not be changed meanwhile. */
   visitPages(visit: PageVisitor): void {
     for (const [tree, index] of this.#trees) {
-      let before: ItemPage | null = null;
+      let before: CachePage | null = null;
       for (const group of index.groups) {
         for (const page of group.pages) {
           if (before !== null) visit(before, tree, page.lowObjectid, page.lowType, page.lowOffset);

@@ -75,7 +75,16 @@ const names: (string | undefined)[] = [];
 for (const [name, opcode] of Object.entries(Opcode)) names[opcode] = name.toLowerCase();
 
 /** Words of `fuse_in_header` from the header's start. */
-export const InHeader = { length: 0, opcode: 1, unique: 2, node: 4, uid: 6, gid: 7, pid: 8, words: 10 } as const;
+export const InHeader = {
+  length: 0,
+  opcode: 1,
+  unique: 2,
+  node: 4,
+  uid: 6,
+  gid: 7,
+  pid: 8,
+  words: 10,
+} as const;
 /** Bytes of `fuse_out_header`. */
 export const OUT_HEADER_BYTES = 16;
 

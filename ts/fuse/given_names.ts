@@ -73,14 +73,7 @@ export class GivenNames {
    *
    * @param node - 0 for a name that does not exist. @param second - now, any clock in seconds.
    */
-  note(
-    dir: number,
-    bytes: Uint8Array,
-    start: number,
-    length: number,
-    node: number,
-    second: number,
-  ): void {
+  note(dir: number, bytes: Uint8Array, start: number, length: number, node: number, second: number): void {
     const hash = nameHash(bytes, start, length);
     const known = this.findSlot(dir, hash, bytes, start, length);
     if (known !== NONE) this.removeAt(known);
@@ -194,7 +187,8 @@ export class GivenNames {
     }
     const at = this.nextByte;
     const end = at + length;
-    while (this.slots > 0 && this.starts[this.tail]! >= at && this.starts[this.tail]! < end) this.dropOldest();
+    while (this.slots > 0 && this.starts[this.tail]! >= at && this.starts[this.tail]! < end)
+      this.dropOldest();
     this.nextByte = end;
     return at;
   }
@@ -230,7 +224,11 @@ export class GivenNames {
     for (;;) {
       const entry = this.index[slot]! - 1;
       if (entry < 0) return NONE;
-      if (this.hashes[entry] === hash && this.dirs[entry] === dir && this.isNamed(entry, bytes, start, length)) {
+      if (
+        this.hashes[entry] === hash &&
+        this.dirs[entry] === dir &&
+        this.isNamed(entry, bytes, start, length)
+      ) {
         return slot;
       }
       slot = (slot + 1) & this.indexMask;

@@ -17,8 +17,8 @@
 //   still held, so a READ that arrives then is answered, not parked behind its own invalidation; the client forgets
 //   the bytes once more if that happened.
 
-import type { AttrOut } from '../client/operations.ts';
 import type { KernelCache } from '../client/kernel_cache.ts';
+import type { AttrOut } from '../client/operations.ts';
 import { S_IFDIR, S_IFMT } from './abi.ts';
 import type { FuseDriver } from './driver.ts';
 import { GivenNames } from './given_names.ts';

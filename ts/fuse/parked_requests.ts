@@ -25,32 +25,36 @@ export class ParkedRequests {
     return this.bytes;
   }
 
-  /** Copies a request and keeps it. @returns the copy, or null when there is no room. */
-  add(request: RequestView): RequestView | null {
-    if (this.requests.size >= PARKED_MAX || this.bytes + request.length > PARKED_BYTES_MAX) return null;
-    const copy = request.park();
-    this.requests.set(copy.unique, copy);
-    this.bytes += copy.length;
+  /**
+   * Copies a request and keeps it.
+   *
+   * @param length - bytes of it that are still needed. @returns the copy, or null when there is no room.
+   */
+  add(request: RequestView, length: number): RequestView | null {
+    if (this.requests.size >= PARKED_MAX || this.bytes + length > PARKED_BYTES_MAX) return null;
+    const copy = request.park(length);
+    this.put(copy);
     return copy;
   }
 
-  /** Whether a parked request still waits for its answer. */
-  waits(copy: RequestView): boolean {
-    return this.requests.get(copy.unique) === copy;
+  /** Keeps a copy that was taken out and must wait again. */
+  put(copy: RequestView): void {
+    this.requests.set(copy.unique, copy);
+    this.bytes += copy.length;
   }
 
-  /** Takes a request out to answer it. @returns false when it was answered already. */
+  /** Takes a request out to go on with it. @returns false when it was answered already. */
   take(copy: RequestView): boolean {
-    if (!this.waits(copy)) return false;
+    if (this.requests.get(copy.unique) !== copy) return false;
     this.requests.delete(copy.unique);
     this.bytes -= copy.length;
     return true;
   }
 
-  /** Takes out the request with that number. @returns null when none waits. */
+  /** Takes out the request with that number. @returns null when none waits, or its effect has taken place. */
   takeByUnique(unique: number): RequestView | null {
     const copy = this.requests.get(unique);
-    if (copy === undefined) return null;
+    if (copy === undefined || copy.effective) return null;
     this.take(copy);
     return copy;
   }

@@ -9,7 +9,12 @@
 // Layout: [small area][slot 0][slot 1]..., each slot with 16 bytes of header before its data.
 
 import { OUT_HEADER_BYTES } from './abi.ts';
-import { LARGE_REPLY_BYTES, LARGE_REPLY_SLOTS, QUEUED_REPLIES_MAX, SMALL_REPLY_AREA_BYTES } from './limits.ts';
+import {
+  LARGE_REPLY_BYTES,
+  LARGE_REPLY_SLOTS,
+  QUEUED_REPLIES_MAX,
+  SMALL_REPLY_AREA_BYTES,
+} from './limits.ts';
 
 /** Bytes from one slot to the next: header and data, rounded to pages so that data of all slots lies alike. */
 const SLOT_STRIDE = LARGE_REPLY_BYTES + 4096;
@@ -87,7 +92,13 @@ export class Replies {
     this.enqueue(data - OUT_HEADER_BYTES, OUT_HEADER_BYTES + length, 0, uniqueLow, uniqueHigh);
   }
 
-  private enqueue(offset: number, length: number, errno: number, uniqueLow: number, uniqueHigh: number): void {
+  private enqueue(
+    offset: number,
+    length: number,
+    errno: number,
+    uniqueLow: number,
+    uniqueHigh: number,
+  ): void {
     const { words, table } = this;
     const word = offset >>> 2;
     words[word] = length;

@@ -33,6 +33,8 @@ export class RequestView {
   /** Where the header lies in `bytes`, and the bytes in all. */
   start = 0;
   length = 0;
+  /** Its effect has taken place and only its answer waits: a signal comes too late. */
+  effective = false;
 
   constructor(bytes: Uint8Array) {
     this.bytes = bytes;
@@ -64,9 +66,9 @@ export class RequestView {
     this.gid = words[header + InHeader.gid]!;
   }
 
-  /** Returns a view of a copy of the request. */
-  park(): RequestView {
-    const { start, length } = this;
+  /** Returns a view of a copy of the request, or of its first `length` bytes. */
+  park(length: number = this.length): RequestView {
+    const { start } = this;
     // Whole words, so that the copy has a word view too.
     const copy = new Uint8Array((length + 3) & ~3);
     copy.set(this.bytes.subarray(start, start + length));

@@ -37,6 +37,9 @@ export interface RequestCounters {
   readonly names: number;
 }
 
+/** Bytes that hold the header and the fixed part of a WRITE or FSYNC: what a wait for durability needs. */
+const FIXED_PARTS_BYTES = 80;
+
 function secondsOfMonotonicClock(): number {
   return Math.floor(performance.now() / 1000);
 }
@@ -98,7 +101,7 @@ export class RequestServer {
 
   private park(request: RequestView, handler: Handler): void {
     this.misses++;
-    const copy = this.parked.add(request);
+    const copy = this.parked.add(request, request.length);
     if (copy === null) {
       this.answer(request, -Errno.ENOMEM);
       return;
@@ -110,15 +113,14 @@ export class RequestServer {
   private async rerun(copy: RequestView, handler: Handler, firstFetch: Promise<number>): Promise<void> {
     for (let fetch = firstFetch; ; fetch = this.operations!.fetchMissing()) {
       const error = await fetch;
-      if (!this.parked.waits(copy)) return;
+      if (!this.parked.take(copy)) return;
       if (error < 0) {
-        this.parked.take(copy);
         this.answer(copy, error);
         return;
       }
       if (handler(copy) !== MISS) break;
+      this.parked.put(copy);
     }
-    this.parked.take(copy);
     this.driver.flushSoon();
   }
 
@@ -129,11 +131,12 @@ export class RequestServer {
 
   /** Parks a request until `outcome`: -errno, or for WRITE the bytes written. */
   private answerLater(request: RequestView, outcome: Promise<number>): void {
-    const copy = this.parked.waits(request) ? request : this.parked.add(request);
+    const copy = this.parked.add(request, Math.min(request.length, FIXED_PARTS_BYTES));
     if (copy === null) {
       this.answer(request, -Errno.ENOMEM);
       return;
     }
+    copy.effective = copy.opcode === Opcode.WRITE;
     void this.answerWhen(copy, outcome);
   }
 
@@ -176,7 +179,10 @@ export class RequestServer {
   private makeHandlers(context: HandlerContext): (Handler | undefined)[] {
     const directories = new DirectoryHandlers(context);
     const table: (Handler | undefined)[] = new Array(OPCODE_COUNT).fill(undefined);
-    const bind = (opcode: number, handler: (context: HandlerContext, request: RequestView) => number): void => {
+    const bind = (
+      opcode: number,
+      handler: (context: HandlerContext, request: RequestView) => number,
+    ): void => {
       table[opcode] = (request) => handler(context, request);
     };
     bind(Opcode.LOOKUP, names.lookup);

@@ -61,6 +61,29 @@ export class InodeFields {
   ctimeSec = 0;
   ctimeNsec = 0;
   inodeFlags = 0;
+
+  /** Takes over the fields that `other` names. */
+  mergeFrom(other: InodeFields): void {
+    const mask = other.mask;
+    this.mask |= mask;
+    if ((mask & FieldMask.mode) !== 0) this.mode = other.mode;
+    if ((mask & FieldMask.uid) !== 0) this.uid = other.uid;
+    if ((mask & FieldMask.gid) !== 0) this.gid = other.gid;
+    if ((mask & FieldMask.size) !== 0) this.size = other.size;
+    if ((mask & FieldMask.inodeFlags) !== 0) this.inodeFlags = other.inodeFlags;
+    if ((mask & FieldMask.atime) !== 0) {
+      this.atimeSec = other.atimeSec;
+      this.atimeNsec = other.atimeNsec;
+    }
+    if ((mask & FieldMask.mtime) !== 0) {
+      this.mtimeSec = other.mtimeSec;
+      this.mtimeNsec = other.mtimeNsec;
+    }
+    if ((mask & FieldMask.ctime) !== 0) {
+      this.ctimeSec = other.ctimeSec;
+      this.ctimeNsec = other.ctimeNsec;
+    }
+  }
 }
 
 /** Bytes of a set-fields record with this mask. */
@@ -325,6 +348,17 @@ export class ChangeLog {
     this.#begin(ChangeKind.dropInode, 0, CHANGE_HEAD_BYTES + 16);
     this.#u64(tree);
     this.#u64(ino);
+  }
+
+  /** Whether the record at `at` is the last one. */
+  endsAt(at: number): boolean {
+    return at < this.length && at + this.#view.getUint32(at, true) === this.length;
+  }
+
+  /** Takes the last record back, which begins at `at`. */
+  cutBack(at: number): void {
+    this.length = at;
+    this.count--;
   }
 
   /** Appends records as they are, for what is left of a refused batch. */

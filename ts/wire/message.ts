@@ -369,7 +369,7 @@ export const messages: {
       deviceTotal: uint(),
     }),
     replyBodyMax: 0,
-    errors: ['EPROTONOSUPPORT', 'ENOENT', 'ENOTDIR', 'EBUSY', 'EROFS', 'EINVAL'],
+    errors: ['EPROTONOSUPPORT', 'ENOENT', 'ENOTDIR', 'EBUSY'],
   },
   acquire: {
     kind: 2,

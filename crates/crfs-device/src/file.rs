@@ -116,8 +116,13 @@ impl FileDevice {
             io::ErrorKind::WouldBlock => OpenError::Busy { path: path.to_path_buf(), by: String::new() },
             _ => io(source),
         })?;
-        if let Some(name) = loop_device_of(metadata.dev(), metadata.ino(), access).filter(|_| !is_block_device) {
-            return Err(OpenError::Busy { path: path.to_path_buf(), by: format!(" (loop device /dev/{name})") });
+        if let Some(name) =
+            loop_device_of(metadata.dev(), metadata.ino(), access).filter(|_| !is_block_device)
+        {
+            return Err(OpenError::Busy {
+                path: path.to_path_buf(),
+                by: format!(" (loop device /dev/{name})"),
+            });
         }
         let size = if is_block_device { block_device_size(&file).map_err(io)? } else { metadata.len() };
         Ok(FileDevice {
@@ -178,7 +183,9 @@ fn loop_device_of(dev: u64, ino: u64, access: Access) -> Option<String> {
     for entry in std::fs::read_dir("/sys/block").ok()?.flatten() {
         let dir = entry.path();
         let Some(backing) = trimmed(dir.join("loop/backing_file")) else { continue };
-        let Ok(metadata) = std::fs::metadata(Path::new(std::ffi::OsStr::from_bytes(&backing))) else { continue };
+        let Ok(metadata) = std::fs::metadata(Path::new(std::ffi::OsStr::from_bytes(&backing))) else {
+            continue;
+        };
         let same = metadata.dev() == dev && metadata.ino() == ino;
         let harmless = access == Access::ReadOnly && trimmed(dir.join("ro")).is_some_and(|ro| ro == b"1");
         if same && !harmless {

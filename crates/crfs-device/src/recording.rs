@@ -11,10 +11,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// One operation, in the order in which it was completed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecordedOp {
-    Write { offset: u64, data: Vec<u8> },
+    Write {
+        offset: u64,
+        data: Vec<u8>,
+    },
     /// A write that was durable when it returned.
-    Fua { offset: u64, data: Vec<u8> },
-    Punch { offset: u64, len: u64 },
+    Fua {
+        offset: u64,
+        data: Vec<u8>,
+    },
+    Punch {
+        offset: u64,
+        len: u64,
+    },
     Flush,
 }
 
@@ -75,9 +84,13 @@ impl RecordingDevice {
         let image = self.base.clone();
         for (at, op) in ops.iter().enumerate() {
             let applied = match op {
-                RecordedOp::Write { offset, data } if at < durable || reached(at) => image.write_at(*offset, data),
+                RecordedOp::Write { offset, data } if at < durable || reached(at) => {
+                    image.write_at(*offset, data)
+                }
                 RecordedOp::Fua { offset, data } => image.write_at(*offset, data),
-                RecordedOp::Punch { offset, len } if at < durable || reached(at) => image.punch(*offset, *len),
+                RecordedOp::Punch { offset, len } if at < durable || reached(at) => {
+                    image.punch(*offset, *len)
+                }
                 _ => Ok(()),
             };
             applied.expect("the same operation fitted the same device before");

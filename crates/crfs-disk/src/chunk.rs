@@ -136,7 +136,10 @@ impl Chunk {
             return fail(format!("invalid chunk, start {start} with length {} wraps", head.length));
         }
         if head.stripe_len != STRIPE_LEN {
-            return fail(format!("invalid chunk stripe length, have {} expect {STRIPE_LEN}", head.stripe_len));
+            return fail(format!(
+                "invalid chunk stripe length, have {} expect {STRIPE_LEN}",
+                head.stripe_len
+            ));
         }
         let known = block_group::TYPE_MASK | block_group::PROFILE_MASK;
         if head.flags & !known != 0 {

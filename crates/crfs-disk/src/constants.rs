@@ -172,7 +172,7 @@ pub mod inode_flag {
     pub const COMPRESS: u64 = 1 << 11;
     /// Only in the inode that a ROOT_ITEM embeds.
     pub const ROOT_ITEM_INIT: u64 = 1 << 31;
-    pub const MASK: u64 = (1 << 12) - 1 | ROOT_ITEM_INIT;
+    pub const MASK: u64 = ((1 << 12) - 1) | ROOT_ITEM_INIT;
     /// Read-only-compatible flags live in the upper half (fs-verity).
     pub const RO_VERITY: u64 = 1 << 32;
 }

@@ -76,7 +76,8 @@ mod tests {
 
     #[test]
     fn entries_pack_and_are_found() {
-        let entry = |name, ino| DirEntry { location: Key::new(ino, 1, 0), transid: 3, kind: 1, name, data: b"" };
+        let entry =
+            |name, ino| DirEntry { location: Key::new(ino, 1, 0), transid: 3, kind: 1, name, data: b"" };
         let mut item = Vec::new();
         entry(b"one", 257).append_to(&mut item);
         entry(b"three", 258).append_to(&mut item);

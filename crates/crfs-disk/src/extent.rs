@@ -101,7 +101,9 @@ impl InlineRef {
     pub fn append_to(&self, out: &mut Vec<u8>) {
         out.push(self.kind());
         match self {
-            InlineRef::TreeBlock { root } | InlineRef::Owner { root } => out.extend_from_slice(&root.to_le_bytes()),
+            InlineRef::TreeBlock { root } | InlineRef::Owner { root } => {
+                out.extend_from_slice(&root.to_le_bytes())
+            }
             InlineRef::SharedBlock { parent } => out.extend_from_slice(&parent.to_le_bytes()),
             InlineRef::Data(data) => out.extend_from_slice(&data.encode()),
             InlineRef::SharedData { parent, count } => {
@@ -118,7 +120,9 @@ impl InlineRef {
         let first = u64_at(bytes, 1);
         match kind {
             item_type::TREE_BLOCK_REF => first.map(|root| InlineRef::TreeBlock { root }).ok_or_else(short),
-            item_type::SHARED_BLOCK_REF => first.map(|parent| InlineRef::SharedBlock { parent }).ok_or_else(short),
+            item_type::SHARED_BLOCK_REF => {
+                first.map(|parent| InlineRef::SharedBlock { parent }).ok_or_else(short)
+            }
             item_type::EXTENT_OWNER_REF => first.map(|root| InlineRef::Owner { root }).ok_or_else(short),
             item_type::EXTENT_DATA_REF => {
                 let raw: [u8; ExtentDataRef::SIZE] = array_at(bytes, 1).ok_or_else(short)?;

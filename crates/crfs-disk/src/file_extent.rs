@@ -44,7 +44,10 @@ pub mod compression {
 /// A parsed EXTENT_DATA item.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FileExtent<'a> {
-    Inline { head: FileExtentHead, data: &'a [u8] },
+    Inline {
+        head: FileExtentHead,
+        data: &'a [u8],
+    },
     /// Regular, preallocated or hole; `head.kind` tells.
     Reg(FileExtentReg),
 }
@@ -82,8 +85,14 @@ impl FileExtentReg {
 
     /// A piece of an uncompressed extent.
     pub fn plain(generation: u64, kind: u8, disk_bytenr: u64, disk_num_bytes: u64) -> FileExtentReg {
-        let head =
-            FileExtentHead { generation, ram_bytes: disk_num_bytes, compression: 0, encryption: 0, other_encoding: 0, kind };
+        let head = FileExtentHead {
+            generation,
+            ram_bytes: disk_num_bytes,
+            compression: 0,
+            encryption: 0,
+            other_encoding: 0,
+            kind,
+        };
         FileExtentReg { head, disk_bytenr, disk_num_bytes, offset: 0, num_bytes: disk_num_bytes }
     }
 }

@@ -21,7 +21,10 @@ pub const fn bitmap_bytes(sectors: u64) -> u64 {
 
 /// Whether the bit of a sector is set; false past the end.
 pub fn bit(bitmap: &[u8], sector: u64) -> bool {
-    usize::try_from(sector / 8).ok().and_then(|at| bitmap.get(at)).is_some_and(|byte| byte >> (sector % 8) & 1 == 1)
+    usize::try_from(sector / 8)
+        .ok()
+        .and_then(|at| bitmap.get(at))
+        .is_some_and(|byte| byte >> (sector % 8) & 1 == 1)
 }
 
 /// Maximal runs of set bits among the first `sectors` bits, as (first sector, count).

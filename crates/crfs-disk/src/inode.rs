@@ -134,7 +134,8 @@ impl InodeExtref<'_> {
 /// The names of an INODE_EXTREF item with the byte range of each entry. Ends after the first error.
 pub fn inode_extrefs(item: &[u8]) -> impl Iterator<Item = Result<(std::ops::Range<usize>, InodeExtref<'_>)>> {
     entries(item, |bytes| {
-        let (Some(parent), Some(index), Some(len)) = (u64_at(bytes, 0), u64_at(bytes, 8), u16_at(bytes, 16)) else {
+        let (Some(parent), Some(index), Some(len)) = (u64_at(bytes, 0), u64_at(bytes, 8), u16_at(bytes, 16))
+        else {
             return Err(FormatError::short("inode extref", bytes.len(), InodeExtref::HEAD));
         };
         let end = InodeExtref::HEAD + usize::from(len);

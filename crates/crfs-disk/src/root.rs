@@ -99,7 +99,8 @@ impl<'a> RootRef<'a> {
     pub const HEAD: usize = 18;
 
     pub fn parse(item: &'a [u8]) -> Result<RootRef<'a>> {
-        let (Some(dirid), Some(sequence), Some(len)) = (u64_at(item, 0), u64_at(item, 8), u16_at(item, 16)) else {
+        let (Some(dirid), Some(sequence), Some(len)) = (u64_at(item, 0), u64_at(item, 8), u16_at(item, 16))
+        else {
             return Err(FormatError::short("root ref", item.len(), RootRef::HEAD));
         };
         match item.get(RootRef::HEAD..) {

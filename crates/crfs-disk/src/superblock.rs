@@ -130,7 +130,10 @@ impl Superblock {
             )));
         }
         if sb.bytenr != at {
-            return Err(FormatError::new(format!("superblock bytenr mismatch, have {} expect {at}", sb.bytenr)));
+            return Err(FormatError::new(format!(
+                "superblock bytenr mismatch, have {} expect {at}",
+                sb.bytenr
+            )));
         }
         sb.check_sizes()?;
         sb.check_roots()?;
@@ -144,7 +147,10 @@ impl Superblock {
         if !power(self.sectorsize) || !(512..=65536).contains(&self.sectorsize) {
             return fail(format!("invalid sectorsize {}", self.sectorsize));
         }
-        if !power(self.nodesize) || self.nodesize < self.sectorsize || !(4096..=65536).contains(&self.nodesize) {
+        if !power(self.nodesize)
+            || self.nodesize < self.sectorsize
+            || !(4096..=65536).contains(&self.nodesize)
+        {
             return fail(format!("invalid nodesize {}", self.nodesize));
         }
         if self.leafsize != self.nodesize {
@@ -167,15 +173,19 @@ impl Superblock {
 
     fn check_roots(&self) -> Result<()> {
         let fail = |text: String| Err(FormatError::new(text));
-        for (what, level) in
-            [("root", self.root_level), ("chunk root", self.chunk_root_level), ("log root", self.log_root_level)]
-        {
+        for (what, level) in [
+            ("root", self.root_level),
+            ("chunk root", self.chunk_root_level),
+            ("log root", self.log_root_level),
+        ] {
             if level > crate::header::MAX_LEVEL {
                 return fail(format!("{what} level too big: {level} > {}", crate::header::MAX_LEVEL));
             }
         }
         let sector = u64::from(self.sectorsize);
-        for (what, bytenr) in [("root", self.root), ("chunk root", self.chunk_root), ("log root", self.log_root)] {
+        for (what, bytenr) in
+            [("root", self.root), ("chunk root", self.chunk_root), ("log root", self.log_root)]
+        {
             if !bytenr.is_multiple_of(sector) {
                 return fail(format!("{what} block unaligned: {bytenr}"));
             }
@@ -247,7 +257,10 @@ impl Superblock {
             bytes.extend_from_slice(&chunk.encode());
         }
         if bytes.len() > SYS_CHUNK_ARRAY_SIZE {
-            return Err(FormatError::new(format!("system chunks need {} bytes, have room for 2048", bytes.len())));
+            return Err(FormatError::new(format!(
+                "system chunks need {} bytes, have room for 2048",
+                bytes.len()
+            )));
         }
         self.sys_chunk_array = [0; SYS_CHUNK_ARRAY_SIZE];
         self.sys_chunk_array[..bytes.len()].copy_from_slice(&bytes);

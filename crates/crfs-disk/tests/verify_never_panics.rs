@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Random and mutated blocks: verification answers, whatever the bytes are, and what it accepts can be parsed to the end.
+#![allow(clippy::unwrap_used)] // A test fails by panicking, in its helpers too.
 
 use crfs_disk::chunk::{BlockGroupItem, Chunk, ChunkHead, DevExtent, DevItem, Stripe};
 use crfs_disk::constants::{block_group, extent_flag, file_extent, file_type};
@@ -13,7 +14,8 @@ use crfs_disk::inode::{InodeExtref, InodeItem, InodeRef, inode_extrefs, inode_re
 use crfs_disk::root::{RootItem, RootRef};
 use crfs_disk::verify::VerifyError;
 use crfs_disk::{
-    ChecksumKind, Expect, Geometry, Header, ItemHeader, Key, KeyPtr, Leaf, Node, Uuid, item_type, objectid, verify_block,
+    ChecksumKind, Expect, Geometry, Header, ItemHeader, Key, KeyPtr, Leaf, Node, Uuid, item_type, objectid,
+    verify_block,
 };
 use proptest::prelude::*;
 
@@ -94,7 +96,8 @@ fn fs_leaf() -> Vec<u8> {
     InodeExtref { parent: 256, index: 4, name: b"three" }.append_to(&mut extref);
     let mut dir = Vec::new();
     let location = Key::new(258, item_type::INODE_ITEM, 0);
-    DirEntry { location, transid: 9, kind: file_type::REG_FILE, name: b"name", data: b"" }.append_to(&mut dir);
+    DirEntry { location, transid: 9, kind: file_type::REG_FILE, name: b"name", data: b"" }
+        .append_to(&mut dir);
     let mut xattr = Vec::new();
     DirEntry { location: Key::MIN, transid: 9, kind: file_type::XATTR, name: b"user.x", data: b"value" }
         .append_to(&mut xattr);
@@ -276,7 +279,9 @@ fn headers_are_held_against_what_points_to_the_block() {
     let other = Geometry { metadata_id: Uuid::NIL, ..GEOMETRY };
     assert!(verify_block(&block, &good, &other).unwrap_err().to_string().contains("fsid mismatch"));
     let old = Geometry { super_generation: 7, ..GEOMETRY };
-    assert!(verify_block(&block, &good, &old).unwrap_err().to_string().contains("above that of the superblock"));
+    assert!(
+        verify_block(&block, &good, &old).unwrap_err().to_string().contains("above that of the superblock")
+    );
     let mut flipped = block.clone();
     flipped[2000] ^= 1;
     assert!(complaint(&flipped).contains("checksum mismatch"));
@@ -317,7 +322,8 @@ fn bad_items_are_named() {
         block_info: None,
         inline_refs: vec![InlineRef::TreeBlock { root: 5 }, InlineRef::TreeBlock { root: 256 }],
     };
-    let block = leaf(objectid::EXTENT_TREE, &[(Key::new(1 << 20, item_type::METADATA_ITEM, 0), unordered.encode())]);
+    let block =
+        leaf(objectid::EXTENT_TREE, &[(Key::new(1 << 20, item_type::METADATA_ITEM, 0), unordered.encode())]);
     assert!(complaint(&block).contains("inline refs out of order"));
     let orphaned = leaf(5, &[inode(257), (Key::new(258, item_type::EXTENT_DATA, 0), encode_inline(9, b"x"))]);
     assert!(complaint(&orphaned).contains("invalid previous key objectid"));
@@ -345,7 +351,9 @@ fn use_block(block: &[u8]) {
                 assert!(dir_entries(data).all(|entry| entry.is_ok()));
             }
             item_type::EXTENT_DATA => drop(FileExtent::parse(data).unwrap()),
-            item_type::EXTENT_ITEM | item_type::METADATA_ITEM => drop(ExtentItem::parse(data, key.kind).unwrap()),
+            item_type::EXTENT_ITEM | item_type::METADATA_ITEM => {
+                drop(ExtentItem::parse(data, key.kind).unwrap())
+            }
             item_type::CHUNK_ITEM => drop(Chunk::parse(data).unwrap()),
             item_type::ROOT_ITEM => drop(RootItem::parse_any(data).unwrap()),
             _ => {}

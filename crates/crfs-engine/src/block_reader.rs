@@ -122,14 +122,19 @@ impl BlockReader {
         let len = self.geometry.nodesize as usize;
         let run = self.chunks().map(expect.bytenr, len as u64)?;
         if run.len < len as u64 {
-            return Err(EngineError::corrupt(format!("address: tree block {} crosses the end of its chunk", expect.bytenr)));
+            return Err(EngineError::corrupt(format!(
+                "address: tree block {} crosses the end of its chunk",
+                expect.bytenr
+            )));
         }
         let geometry = self.geometry();
         let mut block = vec![0; len].into_boxed_slice();
         let mut failures = Failures::default();
         for physical in &run.physical {
             let judged = match self.device.read_at(*physical, &mut block) {
-                Ok(()) => verify_block(&block, expect, &geometry).map_err(|error| EngineError::Corrupt(error.0)),
+                Ok(()) => {
+                    verify_block(&block, expect, &geometry).map_err(|error| EngineError::Corrupt(error.0))
+                }
                 Err(source) => Err(self.read_error(expect.bytenr, *physical, source)),
             };
             match judged {
@@ -182,20 +187,27 @@ impl BlockReader {
         Ok(())
     }
 
-    fn read_checked_run(&self, run: &crate::chunk_map::MappedRun, buf: &mut [u8], csums: &[u8]) -> Result<()> {
+    fn read_checked_run(
+        &self,
+        run: &crate::chunk_map::MappedRun,
+        buf: &mut [u8],
+        csums: &[u8],
+    ) -> Result<()> {
         let mut failures = Failures::default();
         for physical in &run.physical {
             let judged = match self.device.read_at(*physical, buf) {
                 Err(source) => Err(self.read_error(run.logical, *physical, source)),
-                Ok(()) => check_sectors(buf, csums, self.geometry.checksum, SECTOR_SIZE as usize).map_err(|bad| {
-                    EngineError::corrupt(format!(
-                        "data: logical={} physical={}, checksum mismatch, have {} computed {}",
-                        run.logical + bad.sector as u64 * SECTOR_SIZE,
-                        physical + bad.sector as u64 * SECTOR_SIZE,
-                        crfs_disk::checksum::hex(&bad.stored),
-                        crfs_disk::checksum::hex(&bad.computed)
-                    ))
-                }),
+                Ok(()) => {
+                    check_sectors(buf, csums, self.geometry.checksum, SECTOR_SIZE as usize).map_err(|bad| {
+                        EngineError::corrupt(format!(
+                            "data: logical={} physical={}, checksum mismatch, have {} computed {}",
+                            run.logical + bad.sector as u64 * SECTOR_SIZE,
+                            physical + bad.sector as u64 * SECTOR_SIZE,
+                            crfs_disk::checksum::hex(&bad.stored),
+                            crfs_disk::checksum::hex(&bad.computed)
+                        ))
+                    })
+                }
             };
             match judged {
                 Ok(()) => {
@@ -217,7 +229,8 @@ impl BlockReader {
     pub fn write_vectored(&self, logical: u64, parts: &[IoSlice<'_>]) -> Result<()> {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         let whole = self.chunks().map(logical, len as u64)?;
-        let io = |source| EngineError::Io { what: format!("writing {len} bytes at logical {logical}"), source };
+        let io =
+            |source| EngineError::Io { what: format!("writing {len} bytes at logical {logical}"), source };
         if whole.len == len as u64 {
             // One chunk, the common case: the parts go out as they are.
             for physical in &whole.physical {
@@ -274,7 +287,10 @@ impl BlockReader {
             self.log(&error.to_string());
         }
         let first = failures.0.into_iter().next();
-        first.map_or_else(|| EngineError::corrupt(format!("chunk: no copy of logical {logical}")), |(_, error)| error)
+        first.map_or_else(
+            || EngineError::corrupt(format!("chunk: no copy of logical {logical}")),
+            |(_, error)| error,
+        )
     }
 
     /// Takes the bad copies noted so far. Who takes them writes each again with `rewrite_copy`, if what was read there is
@@ -285,9 +301,10 @@ impl BlockReader {
 
     /// Overwrites a bad copy with the good bytes.
     pub fn rewrite_copy(&self, copy: &BadCopy, good: &[u8]) -> Result<()> {
-        self.device
-            .write_at(copy.physical, good)
-            .map_err(|source| EngineError::Io { what: format!("rewriting the copy at {}", copy.physical), source })
+        self.device.write_at(copy.physical, good).map_err(|source| EngineError::Io {
+            what: format!("rewriting the copy at {}", copy.physical),
+            source,
+        })
     }
 
     pub fn counters(&self) -> ReadCounters {

@@ -79,7 +79,11 @@ impl ChunkMap {
 
     /// The chunk that holds this address.
     pub fn find(&self, logical: u64) -> Option<&ChunkMapping> {
-        self.chunks.range(..=logical).next_back().map(|(_, chunk)| chunk).filter(|chunk| chunk.contains(logical))
+        self.chunks
+            .range(..=logical)
+            .next_back()
+            .map(|(_, chunk)| chunk)
+            .filter(|chunk| chunk.contains(logical))
     }
 
     /// First logical address above every chunk.
@@ -164,9 +168,15 @@ mod tests {
         let mut map = ChunkMap::default();
         map.insert(key(1 << 20), chunk(1 << 20, block_group::DATA, &[8 << 20]), 1, 64 << 20).unwrap();
         map.insert(key(1 << 20), chunk(1 << 20, block_group::DATA, &[8 << 20]), 1, 64 << 20).unwrap();
-        assert!(map.insert(key(3 << 19), chunk(1 << 20, block_group::DATA, &[20 << 20]), 1, 64 << 20).is_err());
-        assert!(map.insert(key(0), chunk((1 << 20) + 4096, block_group::DATA, &[20 << 20]), 1, 64 << 20).is_err());
-        assert!(map.insert(key(4 << 20), chunk(1 << 20, block_group::DATA, &[64 << 20]), 1, 64 << 20).is_err());
+        assert!(
+            map.insert(key(3 << 19), chunk(1 << 20, block_group::DATA, &[20 << 20]), 1, 64 << 20).is_err()
+        );
+        assert!(
+            map.insert(key(0), chunk((1 << 20) + 4096, block_group::DATA, &[20 << 20]), 1, 64 << 20).is_err()
+        );
+        assert!(
+            map.insert(key(4 << 20), chunk(1 << 20, block_group::DATA, &[64 << 20]), 1, 64 << 20).is_err()
+        );
         assert!(map.insert(key(4 << 20), chunk(1 << 20, block_group::DATA, &[0]), 2, 64 << 20).is_err());
         assert!(map.insert(key(4 << 20), chunk(1 << 20, block_group::RAID0 | 1, &[0]), 1, 64 << 20).is_err());
     }

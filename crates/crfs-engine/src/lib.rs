@@ -8,13 +8,17 @@ pub mod change;
 pub mod error;
 pub mod mkfs;
 pub mod open;
+pub mod space;
 pub mod store;
 pub mod superblock;
 pub mod tree_reader;
 pub mod tree;
+pub mod volume;
+pub mod transaction;
 
 pub use block_reader::{BlockReader, LogSink};
 pub use error::{EngineError, Result};
 pub use mkfs::{MkfsOptions, mkfs};
 pub use open::{Image, OpenOptions, RootInfo, open_image};
 pub use store::{DataRef, DiskRun, Store};
+pub use volume::{DataPage, ItemPage, Snapshot, Statfs, Volume, VolumeInfo, VolumeOptions, VolumeStats};

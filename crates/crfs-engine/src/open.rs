@@ -66,7 +66,9 @@ impl Image {
     pub fn tree(&self, id: u64) -> Result<TreeReader<'_>> {
         let sb = &self.superblock;
         match id {
-            objectid::ROOT_TREE => Ok(TreeReader::new(&self.reader, id, sb.root, sb.generation, sb.root_level)),
+            objectid::ROOT_TREE => {
+                Ok(TreeReader::new(&self.reader, id, sb.root, sb.generation, sb.root_level))
+            }
             objectid::CHUNK_TREE => {
                 let generation = sb.chunk_root_generation;
                 Ok(TreeReader::new(&self.reader, id, sb.chunk_root, generation, sb.chunk_root_level))
@@ -93,8 +95,7 @@ pub fn open_image(device: Arc<dyn BlockDevice>, options: OpenOptions) -> Result<
     }
     let geometry = Geometry::of_superblock(&superblock).map_err(|error| EngineError::Corrupt(error.0))?;
     let device_bytes = superblock.dev_item.total_bytes;
-    let mut reader =
-        BlockReader::new(device, geometry, superblock.dev_item.devid, device_bytes, options.log);
+    let mut reader = BlockReader::new(device, geometry, superblock.dev_item.devid, device_bytes, options.log);
     let dev_item = load_chunks(&mut reader, &superblock)?;
     let roots = load_roots(&reader, &superblock)?;
     let mut image = Image {
@@ -134,12 +135,18 @@ fn load_chunks(reader: &mut BlockReader, sb: &Superblock) -> Result<DevItem> {
     for (key, chunk) in sb.system_chunks().map_err(|error| EngineError::Corrupt(error.0))? {
         reader.add_chunk(key, chunk)?;
     }
-    let root = Expect::root(sb.chunk_root, sb.chunk_root_generation, sb.chunk_root_level, objectid::CHUNK_TREE);
+    let root =
+        Expect::root(sb.chunk_root, sb.chunk_root_generation, sb.chunk_root_level, objectid::CHUNK_TREE);
     let block = reader.read_block(&root)?;
     let header = Header::parse(&block).map_err(|error| EngineError::Corrupt(error.0))?;
     reader.set_chunk_tree_uuid(header.chunk_tree_uuid);
-    let tree =
-        TreeReader::new(reader, objectid::CHUNK_TREE, sb.chunk_root, sb.chunk_root_generation, sb.chunk_root_level);
+    let tree = TreeReader::new(
+        reader,
+        objectid::CHUNK_TREE,
+        sb.chunk_root,
+        sb.chunk_root_generation,
+        sb.chunk_root_level,
+    );
     let mut devices = Vec::new();
     tree.scan(Key::MIN, |key, data| {
         let parsed = match key.kind {
@@ -192,13 +199,16 @@ fn judge_trees(image: &Image, judgement: &mut Judgement) -> Result<()> {
     judge_replace(image, judgement)?;
     judge_quota(image, judgement)?;
     if !image.roots.contains_key(&objectid::FREE_SPACE_TREE) && judgement.read_only.is_empty() {
-        judgement.only_read("the free-space tree is missing; mount the image once in Linux with -o space_cache=v2");
+        judgement.only_read(
+            "the free-space tree is missing; mount the image once in Linux with -o space_cache=v2",
+        );
     }
     Ok(())
 }
 
 fn judge_shared_trees(image: &Image, judgement: &mut Judgement) {
-    let shared = |root: &&RootInfo| is_fs_tree(root.id()) && (root.item.last_snapshot != 0 || root.key.offset != 0);
+    let shared =
+        |root: &&RootInfo| is_fs_tree(root.id()) && (root.item.last_snapshot != 0 || root.key.offset != 0);
     if let Some(root) = image.roots.values().find(shared) {
         judgement.only_read(format!(
             "subvolume {} may share blocks (snapshots, or a balance since); copy its files to a fresh image",
@@ -211,14 +221,20 @@ fn judge_relocation(image: &Image, judgement: &mut Judgement) -> Result<()> {
     let mut found = None;
     image.tree(objectid::ROOT_TREE)?.scan(Key::MIN, |key, _| {
         match key {
-            Key { objectid: objectid::BALANCE, kind: item_type::TEMPORARY_ITEM, .. } => found = Some("balance"),
-            Key { objectid: objectid::TREE_RELOC, kind: item_type::ROOT_ITEM, .. } => found = Some("relocation"),
+            Key { objectid: objectid::BALANCE, kind: item_type::TEMPORARY_ITEM, .. } => {
+                found = Some("balance")
+            }
+            Key { objectid: objectid::TREE_RELOC, kind: item_type::ROOT_ITEM, .. } => {
+                found = Some("relocation")
+            }
             _ => {}
         }
         Ok(ControlFlow::Continue(()))
     })?;
     if let Some(what) = found {
-        judgement.only_read(format!("a {what} is in progress; let it end in Linux (`btrfs balance cancel` ends it early)"));
+        judgement.only_read(format!(
+            "a {what} is in progress; let it end in Linux (`btrfs balance cancel` ends it early)"
+        ));
     }
     Ok(())
 }
@@ -244,7 +260,9 @@ fn judge_quota(image: &Image, judgement: &mut Judgement) -> Result<()> {
     let item = image.tree(objectid::QUOTA_TREE)?.get(Key::new(0, item_type::QGROUP_STATUS, 0))?;
     let flags = item.as_deref().and_then(|data| u64_at(data, 16)).unwrap_or(STATUS_ON);
     if flags & STATUS_ON != 0 {
-        judgement.only_read("quotas are enabled and not accounted; disable them with `btrfs quota disable` in Linux");
+        judgement.only_read(
+            "quotas are enabled and not accounted; disable them with `btrfs quota disable` in Linux",
+        );
     }
     Ok(())
 }

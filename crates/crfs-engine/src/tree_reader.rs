@@ -9,6 +9,9 @@ use crate::error::{EngineError, Result};
 use crfs_disk::{Expect, Key, Leaf, Node};
 use std::ops::ControlFlow;
 
+type ItemVisitor<'v> = dyn FnMut(Key, &[u8]) -> Result<ControlFlow<()>> + 'v;
+type BlockVisitor<'v> = dyn FnMut(&Expect, &[u8]) -> Result<()> + 'v;
+
 /// One committed tree.
 pub struct TreeReader<'a> {
     reader: &'a BlockReader,
@@ -17,7 +20,13 @@ pub struct TreeReader<'a> {
 }
 
 impl<'a> TreeReader<'a> {
-    pub fn new(reader: &'a BlockReader, tree: u64, bytenr: u64, generation: u64, level: u8) -> TreeReader<'a> {
+    pub fn new(
+        reader: &'a BlockReader,
+        tree: u64,
+        bytenr: u64,
+        generation: u64,
+        level: u8,
+    ) -> TreeReader<'a> {
         TreeReader { reader, root: Expect::root(bytenr, generation, level, tree), tree }
     }
 
@@ -32,15 +41,16 @@ impl<'a> TreeReader<'a> {
 
     /// Calls `visit` for every block, parents before children, with what the pointer to it said.
     pub fn scan_blocks(&self, mut visit: impl FnMut(&Expect, &[u8]) -> Result<()>) -> Result<()> {
-        self.scan_block(&self.root, Key::MIN, &mut |_, _| Ok(ControlFlow::Continue(())), &mut visit).map(|_| ())
+        self.scan_block(&self.root, Key::MIN, &mut |_, _| Ok(ControlFlow::Continue(())), &mut visit)
+            .map(|_| ())
     }
 
     fn scan_block(
         &self,
         expect: &Expect,
         from: Key,
-        item: &mut dyn FnMut(Key, &[u8]) -> Result<ControlFlow<()>>,
-        block_seen: &mut dyn FnMut(&Expect, &[u8]) -> Result<()>,
+        item: &mut ItemVisitor<'_>,
+        block_seen: &mut BlockVisitor<'_>,
     ) -> Result<ControlFlow<()>> {
         let block = self.reader.read_block(expect)?;
         block_seen(expect, &block)?;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Images that our mkfs makes are judged by `btrfs check` in both modes, by Linux, which mounts and writes them, and by
 //! our own reader.
+#![allow(clippy::unwrap_used)] // A test fails by panicking, in its helpers too.
 
 mod support;
 
@@ -72,7 +73,8 @@ fn label_and_uuid_are_what_was_asked_for() {
     let scratch = scratch_dir();
     let image = scratch.file("image");
     let uuid = Uuid::from_text("01234567-89ab-4cde-8f01-23456789abcd");
-    let made = make(&image, 256 << 20, &MkfsOptions { label: b"my label".to_vec(), uuid, ..MkfsOptions::default() });
+    let made =
+        make(&image, 256 << 20, &MkfsOptions { label: b"my label".to_vec(), uuid, ..MkfsOptions::default() });
     assert_eq!(Some(made), uuid);
     let text = run("btrfs", ["filesystem", "show", image.to_str().unwrap()]);
     assert!(text.contains("'my label'") && text.contains("01234567-89ab-4cde-8f01-23456789abcd"), "{text}");
@@ -84,7 +86,10 @@ fn an_image_that_holds_a_file_system_needs_force() {
     for (program, what) in [("mkfs.btrfs", "BTRFS"), ("mkfs.ext4", "ext4"), ("mkswap", "swap")] {
         let image = scratch.file(program);
         std::fs::File::create(&image).unwrap().set_len(256 << 20).unwrap();
-        run(program, ["-q", image.to_str().unwrap()].iter().filter(|arg| program != "mkswap" || **arg != "-q"));
+        run(
+            program,
+            ["-q", image.to_str().unwrap()].iter().filter(|arg| program != "mkswap" || **arg != "-q"),
+        );
         let device = FileDevice::create(&image, 256 << 20).unwrap();
         let error = mkfs(&device, &MkfsOptions::default()).unwrap_err();
         assert!(error.to_string().contains(what) && error.to_string().contains("--force"), "{error}");
@@ -135,7 +140,10 @@ fn a_busy_image_says_so() {
     make(&image, 256 << 20, &MkfsOptions::default());
     let first = FileDevice::open(&image, Access::ReadWrite).unwrap();
     let error = FileDevice::open(&image, Access::ReadOnly).unwrap_err();
-    assert_eq!((error.errno(), error.to_string().contains("is in use by another process")), (libc::EBUSY, true));
+    assert_eq!(
+        (error.errno(), error.to_string().contains("is in use by another process")),
+        (libc::EBUSY, true)
+    );
     drop(first);
     let readers = [(); 2].map(|()| FileDevice::open(&image, Access::ReadOnly).unwrap());
     assert!(readers[0].write_at(0, &[1]).is_err() && FileDevice::open(&image, Access::ReadWrite).is_err());

@@ -5,6 +5,10 @@
 //! Only tests use it, so what goes wrong is a panic that shows the output of the program that failed. Every program runs
 //! under a time limit. Mounting needs root; that tests run as root is a condition, not something they skip over.
 
+mod fill;
+
+pub use fill::{colliding_names, fill_with_everything, pattern, sync};
+
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -118,7 +122,8 @@ fn check_in_mode(image: &Path, mode: &[&str]) -> Result<(), String> {
     let (passed, text) = try_run("btrfs", args);
     // Some complaints leave the exit status at 0.
     let suspicious = ["ERROR", "WARNING", "error(s) found", "mismatch", "cache and super generation"];
-    let clean = passed && text.contains("no error found") && !suspicious.iter().any(|word| text.contains(word));
+    let clean =
+        passed && text.contains("no error found") && !suspicious.iter().any(|word| text.contains(word));
     if clean { Ok(()) } else { Err(text) }
 }
 
@@ -169,7 +174,11 @@ impl LoopMount {
         let complaints = self.kernel_complaints();
         let text = self.detach();
         assert!(text.is_empty(), "unmounting {} failed:\n{text}", self.dir.display());
-        assert!(complaints.is_empty(), "the kernel complained about {}:\n{complaints:#?}", self.dir.display());
+        assert!(
+            complaints.is_empty(),
+            "the kernel complained about {}:\n{complaints:#?}",
+            self.dir.display()
+        );
     }
 
     /// What Linux's btrfs wrote into the kernel log about this mount at level warning or above.
@@ -181,7 +190,9 @@ impl LoopMount {
         let since = text.rsplit_once(mark.as_str()).map_or("", |(_, since)| since);
         since
             .lines()
-            .filter(|line| line.contains("BTRFS") && about_us.iter().any(|words| line.contains(words.as_str())))
+            .filter(|line| {
+                line.contains("BTRFS") && about_us.iter().any(|words| line.contains(words.as_str()))
+            })
             .map(str::to_string)
             .collect()
     }

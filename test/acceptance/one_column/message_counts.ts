@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { run } from '../../../ts/dev/command.ts';
 import { testProgram } from '../../../ts/dev/test_programs.ts';
-import { messages } from '../../../ts/wire/message.ts';
+import { messageName } from '../../../ts/wire/message.ts';
 import { Column } from '../../harness/column.ts';
 import type { Cleanup } from '../../harness/images.ts';
 import type { MountStats } from '../../harness/processes.ts';
@@ -25,14 +25,10 @@ function storedBytes(nameBytes: number, dataBytes: number): number {
 
 type Counts = Readonly<Record<string, number>>;
 
-const NAMES: ReadonlyMap<number, string> = new Map(
-  Object.entries(messages).map(([name, message]) => [message.kind, name]),
-);
-
 /** Frames of a flow by the names of their kinds. */
 function byName(flow: Flow): Record<string, number> {
   const counts: Record<string, number> = {};
-  for (const [kind, count] of flow.frames) counts[NAMES.get(kind) ?? `kind ${kind}`] = count;
+  for (const [kind, count] of flow.frames) counts[messageName(kind) ?? `kind ${kind}`] = count;
   return counts;
 }
 

@@ -35,11 +35,11 @@ test('without a process the answer is undefined', async () => {
   expect(await askControl(DEVICE, { op: 'stats' })).toBeUndefined();
 });
 
-test('a socket left behind by a dead mount is replaced', async () => {
-  const first = await serveControl(DEVICE, async () => ({ ok: true }));
-  server = await serveControl(DEVICE, async () => ({ ok: true, stats: {} }));
+test('a newer mount takes the place of an older one, whose late end does not remove it', async () => {
+  const older = await serveControl(DEVICE, async () => ({ ok: true, stats: { which: 'older' } }));
+  server = await serveControl(DEVICE, async () => ({ ok: true, stats: { which: 'newer' } }));
+  await older.close();
   const reply = await askControl(DEVICE, { op: 'stats' });
-  expect(reply?.answer.ok).toBe(true);
+  expect(reply?.answer).toEqual({ ok: true, stats: { which: 'newer' } });
   reply?.forget();
-  await first.close();
 });

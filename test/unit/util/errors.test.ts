@@ -17,7 +17,12 @@ test('errno names and numbers go both ways', () => {
 
 test('an FsError has the fields of a Node error', () => {
   const error = new FsError(Errno.ENOENT, 'no such name');
-  expect(error).toMatchObject({ code: 'ENOENT', errno: 2, message: 'ENOENT: no such name', text: 'no such name' });
+  expect(error).toMatchObject({
+    code: 'ENOENT',
+    errno: 2,
+    message: 'ENOENT: no such name',
+    text: 'no such name',
+  });
   expect(new FsError(4096, 'made up')).toMatchObject({ code: 'EIO', errno: 5 });
   expect(new CorruptionError('bad leaf')).toMatchObject({ code: 'EUCLEAN', errno: 117 });
 });

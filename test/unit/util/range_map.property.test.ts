@@ -18,7 +18,12 @@ function number(at: Key): number {
   return (at.objectid - 256) * 12 + at.type * 4 + at.offset / 1e12;
 }
 
-function checkAgainst(map: RangeMap<number>, model: (number | undefined)[], start: number, end: number): void {
+function checkAgainst(
+  map: RangeMap<number>,
+  model: (number | undefined)[],
+  start: number,
+  end: number,
+): void {
   map.verify();
   for (let n = 0; n < KEYS; n++) {
     const at = key(n);
@@ -32,7 +37,7 @@ function checkAgainst(map: RangeMap<number>, model: (number | undefined)[], star
     last = number(to);
     seen.fill(value, number(from) - start, last - start);
   });
-  expect(last).toBeLessThanOrEqual(end);
+  expect(last).toBeLessThanOrEqual(Math.max(start, end));
   expect(seen).toEqual(model.slice(start, end));
   let at = start;
   map.forEachPiece(key(start), key(end), (from, to, value) => {
@@ -50,7 +55,7 @@ test.each([1, 2, 3, 4, 5, 6])('random changes agree with the model, seed %i', (s
   const prng = new Prng(seed);
   const map = new RangeMap<number>();
   const model: (number | undefined)[] = new Array<undefined>(KEYS + 1).fill(undefined);
-  for (let step = 0; step < 400; step++) {
+  for (let step = 0; step < 120; step++) {
     const start = prng.below(KEYS);
     const end = Math.min(KEYS, start + prng.below(prng.oneIn(4) ? KEYS : 8));
     const value = prng.below(3);

@@ -3,7 +3,7 @@
 // Requests about what an inode is: attributes, target of a symbolic link, the file system's space.
 
 import { SetAttrMask } from '../../client/operations.ts';
-import { getSigned64, get64, In, OutBytes, putStatfs } from '../abi.ts';
+import { get64, getSigned64, In, OutBytes, putStatfs } from '../abi.ts';
 import type { RequestView } from '../request.ts';
 import { ANSWERED, type HandlerContext } from './context.ts';
 

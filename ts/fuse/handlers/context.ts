@@ -29,7 +29,8 @@ export class NameScratch {
 
   constructor() {
     const buffer = new ArrayBuffer(SHORT_NAME_MAX);
-    for (let length = 0; length <= SHORT_NAME_MAX; length++) this.views.push(new Uint8Array(buffer, 0, length));
+    for (let length = 0; length <= SHORT_NAME_MAX; length++)
+      this.views.push(new Uint8Array(buffer, 0, length));
   }
 
   /** Returns the bytes `[start, start + length)`; valid until the next call. */
@@ -78,7 +79,7 @@ export class HandlerContext {
   /** Answers with an operation's result that needs no body, or passes MISS on. */
   status(request: RequestView, result: number): number {
     if (result === MISS) return MISS;
-    this.replies.status(request.uniqueLow, request.uniqueHigh, result < 0 ? result : 0);
+    this.replies.status(request.uniqueLow, request.uniqueHigh, Math.min(result, 0));
     return ANSWERED;
   }
 

@@ -14,7 +14,10 @@ import { ANSWERED, type HandlerContext } from './context.ts';
 export function lookup(context: HandlerContext, request: RequestView): number {
   const { attr } = context;
   const result = context.operations.lookup(request.node, context.name(request), attr);
-  if (result === -Errno.ENOENT && attr.cacheable) return negativeEntry(context, request);
+  if (result === -Errno.ENOENT) {
+    if (attr.cacheable) return negativeEntry(context, request);
+    context.kernel.tookName(request.node, request.bytes, request.nameStart, request.nameLength);
+  }
   return context.entry(request, result, request.node);
 }
 

@@ -100,7 +100,11 @@ pub fn check_sectors(
     let size = kind.size();
     let sectors = data.len() / sector_size;
     if !data.len().is_multiple_of(sector_size) || csums.len() != sectors * size {
-        return Err(SectorMismatch { sector: sectors.min(csums.len() / size), stored: Vec::new(), computed: Vec::new() });
+        return Err(SectorMismatch {
+            sector: sectors.min(csums.len() / size),
+            stored: Vec::new(),
+            computed: Vec::new(),
+        });
     }
     let mut computed = Vec::with_capacity(csums.len());
     kind.append_sectors(data, sector_size, &mut computed);

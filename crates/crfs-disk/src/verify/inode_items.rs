@@ -13,10 +13,9 @@ use crate::key::Key;
 /// Every item of an inode in a subvolume follows another item of that inode; else its INODE_ITEM is missing.
 fn check_previous_ino(item: &ItemContext<'_>) -> Result<(), String> {
     match item.previous {
-        Some((previous, _)) if is_fs_tree(item.owner) && previous.objectid != item.key.objectid => Err(format!(
-            "invalid previous key objectid, have {} expect {}",
-            previous.objectid, item.key.objectid
-        )),
+        Some((previous, _)) if is_fs_tree(item.owner) && previous.objectid != item.key.objectid => Err(
+            format!("invalid previous key objectid, have {} expect {}", previous.objectid, item.key.objectid),
+        ),
         _ => Ok(()),
     }
 }
@@ -24,7 +23,13 @@ fn check_previous_ino(item: &ItemContext<'_>) -> Result<(), String> {
 fn check_ino(item: &ItemContext<'_>, what: &str, ino: u64) -> Result<(), String> {
     let range = objectid::FIRST_FREE..=objectid::LAST_FREE;
     let sound = range.contains(&ino) || ino == objectid::ROOT_TREE_DIR || ino == objectid::FREE_INO;
-    item.require(sound, || format!("invalid {what}, have {ino} expect 6, {} or [256, {}]", objectid::FREE_INO, objectid::LAST_FREE))
+    item.require(sound, || {
+        format!(
+            "invalid {what}, have {ino} expect 6, {} or [256, {}]",
+            objectid::FREE_INO,
+            objectid::LAST_FREE
+        )
+    })
 }
 
 pub fn check_inode_item(item: &ItemContext<'_>) -> Result<(), String> {
@@ -45,13 +50,17 @@ pub fn check_inode_item(item: &ItemContext<'_>) -> Result<(), String> {
     let unknown_flags = inode.flags & !(inode_flag::MASK | inode_flag::RO_VERITY);
     item.require(unknown_flags == 0, || format!("unknown inode flags detected: {unknown_flags:#x}"))?;
     for (name, time) in [("atime", inode.atime), ("ctime", inode.ctime), ("mtime", inode.mtime)] {
-        item.require(time.nsec < 1_000_000_000, || format!("invalid {name}, have {} nanoseconds", time.nsec))?;
+        item.require(time.nsec < 1_000_000_000, || {
+            format!("invalid {name}, have {} nanoseconds", time.nsec)
+        })?;
     }
     Ok(())
 }
 
 fn check_name_len(item: &ItemContext<'_>, len: usize) -> Result<(), String> {
-    item.require((1..=NAME_MAX).contains(&len), || format!("invalid name length, have {len} expect [1, {NAME_MAX}]"))
+    item.require((1..=NAME_MAX).contains(&len), || {
+        format!("invalid name length, have {len} expect [1, {NAME_MAX}]")
+    })
 }
 
 pub fn check_inode_ref(item: &ItemContext<'_>) -> Result<(), String> {
@@ -100,12 +109,16 @@ pub fn check_dir_item(item: &ItemContext<'_>) -> Result<(), String> {
 fn check_location(item: &ItemContext<'_>, entry: &DirEntry<'_>) -> Result<(), String> {
     let location = entry.location;
     if item.key.kind == item_type::XATTR_ITEM {
-        return item.require(location == Key::MIN, || format!("invalid xattr location, have {location} expect zero"));
+        return item.require(location == Key::MIN, || {
+            format!("invalid xattr location, have {location} expect zero")
+        });
     }
     match location.kind {
         item_type::INODE_ITEM => {
             check_ino(item, "location key objectid", location.objectid)?;
-            item.require(location.offset == 0, || format!("invalid location key offset, have {} expect 0", location.offset))
+            item.require(location.offset == 0, || {
+                format!("invalid location key offset, have {} expect 0", location.offset)
+            })
         }
         item_type::ROOT_ITEM => item.require(is_fs_tree(location.objectid), || {
             format!("invalid location key objectid, have {} expect a subvolume", location.objectid)
@@ -169,13 +182,19 @@ pub fn check_extent_data(item: &ItemContext<'_>) -> Result<(), String> {
 }
 
 fn check_inline(item: &ItemContext<'_>, head: &FileExtentHead, data: &[u8]) -> Result<(), String> {
-    item.require(item.key.offset == 0, || format!("inline extent at file offset {}, expect 0", item.key.offset))?;
+    item.require(item.key.offset == 0, || {
+        format!("inline extent at file offset {}, expect 0", item.key.offset)
+    })?;
     let sector = u64::from(item.geometry.sectorsize);
     item.require(head.ram_bytes <= sector, || {
         format!("invalid inline ram_bytes, have {} expect at most {sector}", head.ram_bytes)
     })?;
     item.require(head.compression != compression::NONE || data.len() as u64 == head.ram_bytes, || {
-        format!("invalid ram_bytes for uncompressed inline extent, have {} expect {}", head.ram_bytes, data.len())
+        format!(
+            "invalid ram_bytes for uncompressed inline extent, have {} expect {}",
+            head.ram_bytes,
+            data.len()
+        )
     })
 }
 
@@ -198,11 +217,14 @@ fn check_regular(item: &ItemContext<'_>, extent: &FileExtentReg) -> Result<(), S
         )
     })?;
     if extent.is_hole() {
-        return item.require(extent.head.kind == file_extent::REG, || "preallocated extent without an address".into());
+        return item.require(extent.head.kind == file_extent::REG, || {
+            "preallocated extent without an address".into()
+        });
     }
-    item.require(extent.disk_num_bytes > 0 && extent.disk_bytenr.checked_add(extent.disk_num_bytes).is_some(), || {
-        format!("invalid disk_num_bytes, have {} at {}", extent.disk_num_bytes, extent.disk_bytenr)
-    })?;
+    item.require(
+        extent.disk_num_bytes > 0 && extent.disk_bytenr.checked_add(extent.disk_num_bytes).is_some(),
+        || format!("invalid disk_num_bytes, have {} at {}", extent.disk_num_bytes, extent.disk_bytenr),
+    )?;
     if extent.head.compression != compression::NONE {
         return item.require(!extent.is_prealloc(), || "preallocated extent with compression".into());
     }

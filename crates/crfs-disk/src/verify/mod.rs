@@ -89,14 +89,20 @@ impl Expect {
 
     /// The root of a tree, as its ROOT_ITEM or the superblock names it.
     pub fn root(bytenr: u64, generation: u64, level: u8, owner: u64) -> Expect {
-        Expect { bytenr, generation: Some(generation), level: Some(level), owner: Some(owner), first_key: None }
+        Expect {
+            bytenr,
+            generation: Some(generation),
+            level: Some(level),
+            owner: Some(owner),
+            first_key: None,
+        }
     }
 }
 
 /// Whether a tree id is that of a subvolume (including the top one).
 pub fn is_fs_tree(id: u64) -> bool {
     // The upper 16 bits are a qgroup's level, and ids from 2^63 on are negative, internal ones.
-    id == objectid::FS_TREE || (id >= objectid::FIRST_FREE && id < 1 << 48)
+    id == objectid::FS_TREE || (objectid::FIRST_FREE..1 << 48).contains(&id)
 }
 
 /// Judges the block; see the head of this file.
@@ -111,11 +117,20 @@ pub fn verify_block(block: &[u8], expect: &Expect, geometry: &Geometry) -> Resul
     }
     let header = Header::parse(block).map_err(|error| VerifyError(error.to_string()))?;
     check_header(block, &header, expect, geometry)?;
-    if header.level == 0 { check_leaf(block, &header, geometry) } else { check_node(block, &header, geometry) }?;
+    if header.level == 0 {
+        check_leaf(block, &header, geometry)
+    } else {
+        check_node(block, &header, geometry)
+    }?;
     check_first_key(block, &header, expect)
 }
 
-fn check_header(block: &[u8], header: &Header, expect: &Expect, geometry: &Geometry) -> Result<(), VerifyError> {
+fn check_header(
+    block: &[u8],
+    header: &Header,
+    expect: &Expect,
+    geometry: &Geometry,
+) -> Result<(), VerifyError> {
     let fail = |text: String| {
         let root = expect.owner.unwrap_or(header.owner);
         Err(VerifyError(format!("tree block: root={root} block={}, {text}", expect.bytenr)))
@@ -166,7 +181,11 @@ fn check_owner(have: u64, expect: Option<u64>) -> Result<(), String> {
         // Relocation trees are made of blocks of the tree that is relocated.
         None | Some(objectid::TREE_RELOC) => Ok(()),
         Some(tree) if is_fs_tree(tree) => {
-            if is_fs_tree(have) { Ok(()) } else { Err(format!("owner mismatch, have {have} expect a subvolume")) }
+            if is_fs_tree(have) {
+                Ok(())
+            } else {
+                Err(format!("owner mismatch, have {have} expect a subvolume"))
+            }
         }
         Some(tree) if tree == have => Ok(()),
         Some(tree) => Err(format!("owner mismatch, have {have} expect {tree}")),
@@ -195,7 +214,12 @@ fn check_node(block: &[u8], header: &Header, geometry: &Geometry) -> Result<(), 
     let capacity = Header::node_capacity(block.len());
     let count = header.nritems as usize;
     if count == 0 || count > capacity {
-        return Err(at_slot(header, 0, None, format!("invalid nritems, have {count} expect [1, {capacity}]")));
+        return Err(at_slot(
+            header,
+            0,
+            None,
+            format!("invalid nritems, have {count} expect [1, {capacity}]"),
+        ));
     }
     let node = Node(block);
     let mut last: Option<Key> = None;
@@ -208,10 +232,16 @@ fn check_node(block: &[u8], header: &Header, geometry: &Geometry) -> Result<(), 
             return fail("invalid block pointer, have 0".into());
         }
         if !geometry.is_sector_aligned(ptr.bytenr) {
-            return fail(format!("unaligned pointer, have {} should be aligned to {}", ptr.bytenr, geometry.sectorsize));
+            return fail(format!(
+                "unaligned pointer, have {} should be aligned to {}",
+                ptr.bytenr, geometry.sectorsize
+            ));
         }
         if ptr.generation > header.generation {
-            return fail(format!("child generation {} is above the node's {}", ptr.generation, header.generation));
+            return fail(format!(
+                "child generation {} is above the node's {}",
+                ptr.generation, header.generation
+            ));
         }
         last = Some(ptr.key);
     }
@@ -247,7 +277,10 @@ fn check_leaf(block: &[u8], header: &Header, geometry: &Geometry) -> Result<(), 
         }
         let headers_end = ((slot + 1) * ItemHeader::SIZE) as u64;
         if u64::from(item.offset) < headers_end {
-            return fail(format!("item overlaps with its data, item end {headers_end} data start {}", item.offset));
+            return fail(format!(
+                "item overlaps with its data, item end {headers_end} data start {}",
+                item.offset
+            ));
         }
         let Some(data) = leaf.data(slot) else { return fail("item data outside the block".into()) };
         let context = ItemContext { key: item.key, data, previous, owner: header.owner, geometry };
@@ -276,7 +309,12 @@ fn check_empty_leaf(header: &Header) -> Result<(), VerifyError> {
             | objectid::DATA_RELOC_TREE
     );
     if never_empty && !relocated {
-        return Err(at_slot(header, 0, None, format!("invalid root, root {} must never be empty", header.owner)));
+        return Err(at_slot(
+            header,
+            0,
+            None,
+            format!("invalid root, root {} must never be empty", header.owner),
+        ));
     }
     Ok(())
 }
@@ -319,7 +357,9 @@ fn check_item(item: &ItemContext<'_>) -> Result<(), String> {
         item_type::INODE_ITEM => inode_items::check_inode_item(item),
         item_type::INODE_REF => inode_items::check_inode_ref(item),
         item_type::INODE_EXTREF => inode_items::check_inode_extref(item),
-        item_type::DIR_ITEM | item_type::DIR_INDEX | item_type::XATTR_ITEM => inode_items::check_dir_item(item),
+        item_type::DIR_ITEM | item_type::DIR_INDEX | item_type::XATTR_ITEM => {
+            inode_items::check_dir_item(item)
+        }
         item_type::EXTENT_DATA => inode_items::check_extent_data(item),
         item_type::ORPHAN_ITEM => tree_items::check_orphan(item),
         item_type::EXTENT_CSUM => space_items::check_csum(item),

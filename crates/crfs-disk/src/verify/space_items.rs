@@ -12,7 +12,11 @@ use crate::key::Key;
 
 pub fn check_csum(item: &ItemContext<'_>) -> Result<(), String> {
     item.require(item.key.objectid == objectid::EXTENT_CSUM, || {
-        format!("invalid key objectid for csum item, have {} expect {}", item.key.objectid, objectid::EXTENT_CSUM)
+        format!(
+            "invalid key objectid for csum item, have {} expect {}",
+            item.key.objectid,
+            objectid::EXTENT_CSUM
+        )
     })?;
     item.require_aligned("key offset", item.key.offset)?;
     let csum_size = item.geometry.checksum.size();
@@ -76,12 +80,18 @@ fn check_tree_block_key(item: &ItemContext<'_>) -> Result<(), String> {
             format!("invalid tree level, have {} expect [0, {MAX_LEVEL}]", key.offset)
         });
     }
-    item.require(key.offset == nodesize, || format!("invalid extent length, have {} expect {nodesize}", key.offset))
+    item.require(key.offset == nodesize, || {
+        format!("invalid extent length, have {} expect {nodesize}", key.offset)
+    })
 }
 
 fn check_data_key(item: &ItemContext<'_>, head: &ExtentHead) -> Result<(), String> {
     item.require(item.key.kind == item_type::EXTENT_ITEM, || {
-        format!("invalid key type for a data extent, have {} expect {}", item.key.kind, item_type::EXTENT_ITEM)
+        format!(
+            "invalid key type for a data extent, have {} expect {}",
+            item.key.kind,
+            item_type::EXTENT_ITEM
+        )
     })?;
     item.require(item.key.offset > 0, || "data extent of length 0".into())?;
     item.require_aligned("extent length", item.key.offset)?;
@@ -100,7 +110,10 @@ fn check_inline_refs(item: &ItemContext<'_>, start: usize, is_tree_block: bool) 
         if let Some(last) = last {
             let ordered = last.0 < place.0 || (last.0 == place.0 && last.1 >= place.1);
             item.require(ordered, || {
-                format!("inline refs out of order, have ({} {:#x}) after ({} {:#x})", place.0, place.1, last.0, last.1)
+                format!(
+                    "inline refs out of order, have ({} {:#x}) after ({} {:#x})",
+                    place.0, place.1, last.0, last.1
+                )
             })?;
         }
         last = Some(place);
@@ -113,7 +126,11 @@ fn check_inline_refs(item: &ItemContext<'_>, start: usize, is_tree_block: bool) 
 fn check_ref_members(item: &ItemContext<'_>, inline: &InlineRef, is_tree_block: bool) -> Result<(), String> {
     let of_tree_block = matches!(inline, InlineRef::TreeBlock { .. } | InlineRef::SharedBlock { .. });
     item.require(of_tree_block == is_tree_block, || {
-        format!("invalid inline ref type {} for a {} extent", inline.kind(), if is_tree_block { "tree block" } else { "data" })
+        format!(
+            "invalid inline ref type {} for a {} extent",
+            inline.kind(),
+            if is_tree_block { "tree block" } else { "data" }
+        )
     })?;
     match inline {
         InlineRef::TreeBlock { .. } | InlineRef::Owner { .. } => Ok(()),
@@ -180,7 +197,9 @@ pub fn check_block_group(item: &ItemContext<'_>) -> Result<(), String> {
     item.require(profile.count_ones() <= 1, || format!("invalid profile flags, have {profile:#x}"))?;
     let kind = group.flags & block_group::TYPE_MASK;
     let mixed = block_group::DATA | block_group::METADATA;
-    item.require(kind.count_ones() == 1 || kind == mixed, || format!("invalid block group type, have {kind:#x}"))
+    item.require(kind.count_ones() == 1 || kind == mixed, || {
+        format!("invalid block group type, have {kind:#x}")
+    })
 }
 
 pub fn check_free_space(item: &ItemContext<'_>) -> Result<(), String> {

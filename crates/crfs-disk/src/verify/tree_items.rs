@@ -23,7 +23,9 @@ pub fn check_root_item(item: &ItemContext<'_>) -> Result<(), String> {
     item.require_generation("root generation_v2", root.generation_v2)?;
     item.require_generation("root last_snapshot", root.last_snapshot)?;
     item.require_aligned("root bytenr", root.bytenr)?;
-    item.require(root.level <= MAX_LEVEL, || format!("invalid root level, have {} expect [0, {MAX_LEVEL}]", root.level))?;
+    item.require(root.level <= MAX_LEVEL, || {
+        format!("invalid root level, have {} expect [0, {MAX_LEVEL}]", root.level)
+    })?;
     item.require(root.drop_level <= MAX_LEVEL, || {
         format!("invalid root drop_level, have {} expect [0, {MAX_LEVEL}]", root.drop_level)
     })?;
@@ -37,14 +39,21 @@ pub fn check_root_item(item: &ItemContext<'_>) -> Result<(), String> {
 pub fn check_root_ref(item: &ItemContext<'_>) -> Result<(), String> {
     let link = RootRef::parse(item.data).map_err(|error| error.to_string())?;
     let len = link.name.len();
-    item.require((1..=NAME_MAX).contains(&len), || format!("invalid name length, have {len} expect [1, {NAME_MAX}]"))?;
-    let legal = !link.name.contains(&0) && !link.name.contains(&b'/') && link.name != b"." && link.name != b"..";
+    item.require((1..=NAME_MAX).contains(&len), || {
+        format!("invalid name length, have {len} expect [1, {NAME_MAX}]")
+    })?;
+    let legal =
+        !link.name.contains(&0) && !link.name.contains(&b'/') && link.name != b"." && link.name != b"..";
     item.require(legal, || format!("illegal name {:?}", String::from_utf8_lossy(link.name)))
 }
 
 pub fn check_orphan(item: &ItemContext<'_>) -> Result<(), String> {
     item.require(item.key.objectid == objectid::ORPHAN, || {
-        format!("invalid key objectid for orphan item, have {} expect {}", item.key.objectid, objectid::ORPHAN)
+        format!(
+            "invalid key objectid for orphan item, have {} expect {}",
+            item.key.objectid,
+            objectid::ORPHAN
+        )
     })?;
     item.require_size(0)
 }

@@ -42,7 +42,8 @@ const TREES: [u64; 7] = [
 pub fn build_blocks(plan: &Plan) -> Result<Vec<Block>> {
     let nodesize = u64::from(plan.nodesize);
     let address = |index: usize| plan.layout.metadata.start + index as u64 * nodesize;
-    let tree_address = |tree: u64| address(TREES.iter().position(|have| *have == tree).unwrap_or(TREES.len()));
+    let tree_address =
+        |tree: u64| address(TREES.iter().position(|have| *have == tree).unwrap_or(TREES.len()));
     let root_leaves = split(root_items(plan, tree_address)?, plan);
     // Extents: one each for `TREES`, then the root tree's leaves, then a node above them if there are several.
     let root_blocks = root_leaves.len() + usize::from(root_leaves.len() > 1);
@@ -119,7 +120,10 @@ fn leaf(plan: &Plan, owner: u64, bytenr: u64, items: &[(Key, Vec<u8>)]) -> Resul
     for (slot, (key, data)) in items.iter().enumerate() {
         let at = Header::SIZE + slot * ItemHeader::SIZE;
         let Some(start) = end.checked_sub(data.len()).filter(|start| *start >= at + ItemHeader::SIZE) else {
-            return Err(EngineError::refused(libc::EINVAL, format!("tree {owner} does not fit into one leaf")));
+            return Err(EngineError::refused(
+                libc::EINVAL,
+                format!("tree {owner} does not fit into one leaf"),
+            ));
         };
         bytes[start..end].copy_from_slice(data);
         end = start;
@@ -226,7 +230,8 @@ fn uuid_items(plan: &Plan) -> Items {
 }
 
 fn chunk_items(plan: &Plan) -> Items {
-    let mut items = vec![(Key::new(objectid::DEV_ITEMS, item_type::DEV_ITEM, DEVID), plan.dev_item().encode().to_vec())];
+    let mut items =
+        vec![(Key::new(objectid::DEV_ITEMS, item_type::DEV_ITEM, DEVID), plan.dev_item().encode().to_vec())];
     for group in plan.layout.groups() {
         let key = Key::new(objectid::FIRST_CHUNK_TREE, item_type::CHUNK_ITEM, group.start);
         items.push((key, group.chunk(plan.device_uuid).encode()));
@@ -264,7 +269,8 @@ fn extent_items(plan: &Plan, metadata: &[(u64, u8)], used: u64) -> Items {
             _ => used,
         };
         let item = BlockGroupItem { used, chunk_objectid: objectid::FIRST_CHUNK_TREE, flags: group.flags };
-        items.push((Key::new(group.start, item_type::BLOCK_GROUP_ITEM, group.length), item.encode().to_vec()));
+        items
+            .push((Key::new(group.start, item_type::BLOCK_GROUP_ITEM, group.length), item.encode().to_vec()));
     }
     items.push(tree_block(plan.layout.system.start, 0, objectid::CHUNK_TREE));
     for (index, (owner, level)) in metadata.iter().enumerate() {

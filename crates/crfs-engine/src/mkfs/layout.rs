@@ -75,7 +75,9 @@ impl Layout {
         if size < DEVICE_MIN {
             return Err(EngineError::refused(
                 libc::EINVAL,
-                format!("the image has {size} bytes; BTRFS with duplicated metadata needs at least {DEVICE_MIN} (109 MiB)"),
+                format!(
+                    "the image has {size} bytes; BTRFS with duplicated metadata needs at least {DEVICE_MIN} (109 MiB)"
+                ),
             ));
         }
         let total_bytes = size / SECTOR_SIZE * SECTOR_SIZE;
@@ -122,12 +124,19 @@ mod tests {
 
     #[test]
     fn the_sizes_of_mkfs_btrfs() {
-        for (device, metadata) in
-            [(128 * MIB, 32 * MIB), (GIB, 53_673_984), (2 * GIB, 107_347_968), (20 * GIB, 256 * MIB), (100 * GIB, GIB)]
-        {
+        for (device, metadata) in [
+            (128 * MIB, 32 * MIB),
+            (GIB, 53_673_984),
+            (2 * GIB, 107_347_968),
+            (20 * GIB, 256 * MIB),
+            (100 * GIB, GIB),
+        ] {
             let layout = Layout::for_device(device).unwrap();
             assert_eq!(layout.metadata.length, metadata);
-            assert_eq!((layout.data.start, layout.system.start, layout.metadata.start), (13_631_488, 22_020_096, 30_408_704));
+            assert_eq!(
+                (layout.data.start, layout.system.start, layout.metadata.start),
+                (13_631_488, 22_020_096, 30_408_704)
+            );
             assert!(layout.metadata.physical()[1] + metadata <= device);
         }
         assert!(Layout::for_device(DEVICE_MIN - 1).is_err());

@@ -43,7 +43,13 @@ pub struct MkfsOptions {
 
 impl Default for MkfsOptions {
     fn default() -> MkfsOptions {
-        MkfsOptions { label: Vec::new(), uuid: None, nodesize: 16 << 10, checksum: ChecksumKind::Crc32c, force: false }
+        MkfsOptions {
+            label: Vec::new(),
+            uuid: None,
+            nodesize: 16 << 10,
+            checksum: ChecksumKind::Crc32c,
+            force: false,
+        }
     }
 }
 
@@ -159,7 +165,8 @@ fn superblock(plan: &Plan, blocks: &[Block], label: &[u8]) -> Result<Superblock>
     let bytes_used = blocks.len() as u64 * u64::from(plan.nodesize);
     let mut label_field = [0; LABEL_SIZE];
     label_field[..label.len()].copy_from_slice(label);
-    let empty_backup = BackupRoot::parse(&[0; BackupRoot::SIZE]).map_err(|error| EngineError::Corrupt(error.0))?;
+    let empty_backup =
+        BackupRoot::parse(&[0; BackupRoot::SIZE]).map_err(|error| EngineError::Corrupt(error.0))?;
     let backup = BackupRoot {
         tree_root: root.bytenr,
         tree_root_gen: GENERATION,
@@ -241,7 +248,8 @@ fn write_all(device: &dyn BlockDevice, plan: &Plan, blocks: &[Block], sb: &Super
     }
     device.flush().map_err(io("flushing"))?;
     for block in blocks {
-        let group = if block.owner == objectid::CHUNK_TREE { plan.layout.system } else { plan.layout.metadata };
+        let group =
+            if block.owner == objectid::CHUNK_TREE { plan.layout.system } else { plan.layout.metadata };
         for physical in group.physical_of(block.bytenr) {
             device.write_at(physical, &block.bytes).map_err(io("writing a tree block"))?;
         }

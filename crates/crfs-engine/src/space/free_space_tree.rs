@@ -31,7 +31,7 @@ pub struct FreeSpaceTree<'a> {
 pub fn load(tree: &Tree, source: &dyn NodeSource, group: &BlockGroup) -> Result<FreeRuns> {
     let mut free = FreeRuns::default();
     let mut pending: Option<(u64, u64)> = None;
-    let mut add = |free: &mut FreeRuns, start: u64, len: u64| {
+    let add = |free: &mut FreeRuns, start: u64, len: u64| {
         let inside = start >= group.start && start.checked_add(len).is_some_and(|end| end <= group.end());
         if inside && free.insert(start, len) { Ok(()) } else { Err(bad(group, format!("free run {start}+{len} is misplaced"))) }
     };

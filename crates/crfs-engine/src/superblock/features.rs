@@ -45,7 +45,10 @@ const INCOMPAT_REFUSED: [(u64, &str); 6] = [
     (incompat::EXTENT_TREE_V2, "extent tree v2 is not supported"),
     (incompat::RAID_STRIPE_TREE, "the RAID stripe tree is not supported"),
     (incompat::REMAP_TREE, "the remap tree is not supported"),
-    (incompat::MIXED_GROUPS, "mixed block groups are not supported; copy the files to an image made without --mixed"),
+    (
+        incompat::MIXED_GROUPS,
+        "mixed block groups are not supported; copy the files to an image made without --mixed",
+    ),
 ];
 
 /// Judges what the superblock alone tells.
@@ -94,7 +97,8 @@ fn judge_incompat(sb: &Superblock, judgement: &mut Judgement) {
         left &= !bit;
     }
     if left & incompat::SIMPLE_QUOTA != 0 {
-        judgement.only_read("simple quotas are not accounted; disable them with `btrfs quota disable` in Linux");
+        judgement
+            .only_read("simple quotas are not accounted; disable them with `btrfs quota disable` in Linux");
         left &= !incompat::SIMPLE_QUOTA;
     }
     if left != 0 {
@@ -124,7 +128,9 @@ fn judge_compat_ro(sb: &Superblock, judgement: &mut Judgement) {
     let known = valid | compat_ro::BLOCK_GROUP_TREE | compat_ro::VERITY;
     let unknown = sb.compat_ro_flags & !known;
     if unknown != 0 {
-        judgement.only_read(format!("unknown read-only-compatible features {unknown:#x}; a newer release may know them"));
+        judgement.only_read(format!(
+            "unknown read-only-compatible features {unknown:#x}; a newer release may know them"
+        ));
     }
 }
 

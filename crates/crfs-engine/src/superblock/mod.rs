@@ -23,7 +23,10 @@ pub fn copies(device_size: u64) -> impl Iterator<Item = u64> {
 pub fn read_superblock(device: &dyn BlockDevice) -> Result<Superblock> {
     let primary = SUPER_OFFSETS[0];
     if device.size() < primary + SUPER_SIZE as u64 {
-        return Err(EngineError::Unsupported(format!("not BTRFS: the image has only {} bytes", device.size())));
+        return Err(EngineError::Unsupported(format!(
+            "not BTRFS: the image has only {} bytes",
+            device.size()
+        )));
     }
     let bytes = read_copy(device, primary)?;
     match Superblock::parse_checked(&bytes, primary) {
@@ -41,14 +44,16 @@ fn read_copy(device: &dyn BlockDevice, at: u64) -> Result<[u8; SUPER_SIZE]> {
 }
 
 fn bad_primary(device: &dyn BlockDevice, bytes: &[u8], why: &str) -> EngineError {
-    let sound = copies(device.size()).skip(1).find(|at| {
-        read_copy(device, *at).is_ok_and(|bytes| Superblock::parse_checked(&bytes, *at).is_ok())
-    });
+    let sound = copies(device.size())
+        .skip(1)
+        .find(|at| read_copy(device, *at).is_ok_and(|bytes| Superblock::parse_checked(&bytes, *at).is_ok()));
     match sound {
         Some(at) => EngineError::corrupt(format!(
             "superblock: {why}; the copy at {at} is sound, `btrfs rescue super-recover` can restore from it"
         )),
-        None if bytes[64..72] != MAGIC => EngineError::Unsupported("not BTRFS: no superblock at 65536".into()),
+        None if bytes[64..72] != MAGIC => {
+            EngineError::Unsupported("not BTRFS: no superblock at 65536".into())
+        }
         None => EngineError::corrupt(format!("superblock: {why}")),
     }
 }

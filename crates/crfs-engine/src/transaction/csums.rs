@@ -78,7 +78,7 @@ impl CsumTree<'_> {
         }
         left.extend_from_slice(&right);
         self.tree.remove(self.source, self.log, csum_key(border))?;
-        self.tree.replace(self.source, self.log, key, &left)
+        self.tree.replace(self.source, self.log, key, &left).map(|_| ())
     }
 
     /// Removes the checksums of a range; sectors without any are fine.

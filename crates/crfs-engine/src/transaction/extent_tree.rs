@@ -115,7 +115,7 @@ impl ExtentTree<'_> {
             let keyed = Key::new(block.bytenr, item_type::TREE_BLOCK_REF, block.tree);
             self.tree.remove(self.source, self.log, keyed)?;
         }
-        self.tree.remove(self.source, self.log, key)
+        self.tree.remove(self.source, self.log, key).map(|_| ())
     }
 
     /// Brings a data extent's items to what its owners count now.
@@ -141,8 +141,8 @@ impl ExtentTree<'_> {
         item.head.refs = extent.refs_now();
         match (extent.born, item.head.refs) {
             (true, _) => self.tree.insert(self.source, self.log, key, &item.encode()),
-            (false, 0) => self.tree.remove(self.source, self.log, key),
-            (false, _) => self.tree.replace(self.source, self.log, key, &item.encode()),
+            (false, 0) => self.tree.remove(self.source, self.log, key).map(|_| ()),
+            (false, _) => self.tree.replace(self.source, self.log, key, &item.encode()).map(|_| ()),
         }
     }
 
@@ -194,9 +194,9 @@ impl ExtentTree<'_> {
             EngineError::corrupt(format!("extent {bytenr}: the reference of inode {} is gone", new.ino))
         })?;
         if new.count == 0 {
-            self.tree.remove(self.source, self.log, key)
+            self.tree.remove(self.source, self.log, key).map(|_| ())
         } else {
-            self.tree.replace(self.source, self.log, key, &new.encode())
+            self.tree.replace(self.source, self.log, key, &new.encode()).map(|_| ())
         }
     }
 

@@ -77,23 +77,30 @@ impl Tree {
         Ok(true)
     }
 
-    /// Gives an existing item new data of any size.
-    pub fn replace(&mut self, source: &dyn NodeSource, log: &mut EditLog, key: Key, data: &[u8]) -> Result<()> {
+    /// Gives an existing item new data of any size; returns the size it had.
+    pub fn replace(
+        &mut self,
+        source: &dyn NodeSource,
+        log: &mut EditLog,
+        key: Key,
+        data: &[u8],
+    ) -> Result<usize> {
         let mut editor = Editor { source, log, tree: self.id, node_delta: 0, last_insert: self.last_insert };
-        if editor.replace_in_place(&mut self.root, self.level, None, key, data)? {
-            return Ok(());
+        if let Some(old) = editor.replace_in_place(&mut self.root, self.level, None, key, data)? {
+            return Ok(old);
         }
-        self.remove(source, log, key)?;
-        self.insert(source, log, key, data)
+        let old = self.remove(source, log, key)?;
+        self.insert(source, log, key, data)?;
+        Ok(old)
     }
 
-    /// Removes an existing item.
-    pub fn remove(&mut self, source: &dyn NodeSource, log: &mut EditLog, key: Key) -> Result<()> {
+    /// Removes an existing item; returns the size it had.
+    pub fn remove(&mut self, source: &dyn NodeSource, log: &mut EditLog, key: Key) -> Result<usize> {
         let mut editor = Editor { source, log, tree: self.id, node_delta: 0, last_insert: self.last_insert };
-        editor.remove(&mut self.root, self.level, None, key)?;
+        let old = editor.remove(&mut self.root, self.level, None, key)?;
         editor.shrink_root(&mut self.root, &mut self.level);
         self.node_delta += editor.node_delta;
-        Ok(())
+        Ok(old)
     }
 
     /// Copies the nodes on the way to `key` into memory, so that a later change there needs no new node.
@@ -238,7 +245,7 @@ impl Editor<'_> {
         first_key: Option<Key>,
         key: Key,
         data: &[u8],
-    ) -> Result<bool> {
+    ) -> Result<Option<usize>> {
         let tree = self.tree;
         let node = self.own(child, level, first_key)?;
         match &mut node.body {
@@ -247,11 +254,12 @@ impl Editor<'_> {
                 if !found {
                     return Err(EngineError::corrupt(format!("tree {tree}: item {key} is missing")));
                 }
-                let fits = leaf.free() + leaf.data(slot).len() >= data.len();
-                if fits {
-                    leaf.replace(slot, data);
+                let old = leaf.data(slot).len();
+                if leaf.free() + old < data.len() {
+                    return Ok(None);
                 }
-                Ok(fits)
+                leaf.replace(slot, data);
+                Ok(Some(old))
             }
             Body::Branch(branch) => {
                 let slot = branch.child_slot(key);
@@ -262,7 +270,7 @@ impl Editor<'_> {
         }
     }
 
-    fn remove(&mut self, child: &mut Child, level: u8, first_key: Option<Key>, key: Key) -> Result<()> {
+    fn remove(&mut self, child: &mut Child, level: u8, first_key: Option<Key>, key: Key) -> Result<usize> {
         let tree = self.tree;
         let node = self.own(child, level, first_key)?;
         match &mut node.body {
@@ -271,26 +279,27 @@ impl Editor<'_> {
                 if !found {
                     return Err(EngineError::corrupt(format!("tree {tree}: item {key} is missing")));
                 }
+                let old = leaf.data(slot).len();
                 leaf.remove(slot);
-                Ok(())
+                Ok(old)
             }
             Body::Branch(branch) => {
                 let slot = branch.child_slot(key);
                 let entry = &mut branch.entries[slot];
                 let child_key = entry.key;
-                self.remove(&mut entry.child, level - 1, Some(child_key), key)?;
+                let old = self.remove(&mut entry.child, level - 1, Some(child_key), key)?;
                 let Child::Memory(below) = &entry.child else { unreachable!("an edited node is in memory") };
                 match below.first_key() {
                     Some(first) => {
                         entry.key = first;
-                        self.join_if_small(branch, slot)
+                        self.join_if_small(branch, slot)?;
                     }
                     None => {
                         let gone = branch.entries.remove(slot);
                         self.drop_node(&gone.child, level - 1);
-                        Ok(())
                     }
                 }
+                Ok(old)
             }
         }
     }

@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod builder;
+pub mod compare;
 pub mod draw;
 pub mod fsck;
 pub mod generate;

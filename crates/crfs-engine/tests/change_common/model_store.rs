@@ -105,7 +105,8 @@ impl ModelStore {
     /// Bytes from `start` on that neither an extent nor pinned space uses, up to `limit`.
     fn free_at(&self, start: u64, limit: u64) -> u64 {
         let end = |map_end: Option<(u64, u64)>| map_end.map_or(0, |(at, len)| at + len);
-        let extent_before = end(self.extents.range(..=start).next_back().map(|(at, extent)| (*at, extent.len)));
+        let extent_before =
+            end(self.extents.range(..=start).next_back().map(|(at, extent)| (*at, extent.len)));
         let pinned_before = end(self.pinned.range(..=start).next_back().map(|(at, len)| (*at, *len)));
         if extent_before > start || pinned_before > start || start >= self.end {
             return 0;
@@ -122,7 +123,8 @@ impl ModelStore {
             if self.free_at(at, SECTOR) > 0 {
                 return Some(at);
             }
-            let extent = self.extents.range(..=at).next_back().map_or(0, |(start, extent)| start + extent.len);
+            let extent =
+                self.extents.range(..=at).next_back().map_or(0, |(start, extent)| start + extent.len);
             let pinned = self.pinned.range(..=at).next_back().map_or(0, |(start, len)| start + len);
             at = extent.max(pinned);
         }
@@ -162,7 +164,9 @@ impl Store for ModelStore {
     fn next(&mut self, tree: u64, key: Key, out: &mut Vec<u8>) -> Result<Option<Key>> {
         self.calls += 1;
         out.clear();
-        let Some(((_, key), item)) = self.items.range((tree, key)..=(tree, Key::MAX)).next() else { return Ok(None) };
+        let Some(((_, key), item)) = self.items.range((tree, key)..=(tree, Key::MAX)).next() else {
+            return Ok(None);
+        };
         out.extend_from_slice(item);
         Ok(Some(*key))
     }
@@ -205,7 +209,8 @@ impl Store for ModelStore {
         assert!(len > 0 && len.is_multiple_of(SECTOR) && len <= 128 << 20, "allocation of {len}");
         let at = near.filter(|near| self.free_at(*near, SECTOR) > 0).or_else(|| self.first_free());
         let at = at.ok_or_else(|| EngineError::NoSpace("data".into()))?;
-        let run = DiskRun { bytenr: at, len: self.free_at(at, len.min(self.longest_run.saturating_mul(SECTOR))) };
+        let run =
+            DiskRun { bytenr: at, len: self.free_at(at, len.min(self.longest_run.saturating_mul(SECTOR))) };
         self.extents.insert(at, Extent { len: run.len, born: self.generation, refs: BTreeMap::new() });
         Ok(run)
     }
@@ -255,7 +260,9 @@ impl Store for ModelStore {
 
     fn write_data(&mut self, bytenr: u64, data: &[u8], crcs: &[u32]) -> Result<()> {
         self.calls += 1;
-        assert!(!data.is_empty() && bytenr.is_multiple_of(SECTOR) && data.len().is_multiple_of(SECTOR as usize));
+        assert!(
+            !data.is_empty() && bytenr.is_multiple_of(SECTOR) && data.len().is_multiple_of(SECTOR as usize)
+        );
         let (start, extent) = self.extent_holding(bytenr).expect("a write into an extent");
         assert_eq!(extent.born, self.generation, "a write into an extent of an earlier transaction");
         assert!(bytenr + data.len() as u64 <= start + extent.len, "a write beyond its extent");

@@ -13,7 +13,7 @@ const HEAD_DOUBLES = 3;
 const HEAD_WORDS = 6;
 const SIZE_MASK = 0xff_ffff;
 
-export class ItemPage {
+export class CachePage {
   frame: Frame;
   count = 0;
   /** Where the lowest value begins, bytes from the frame's base. */
@@ -174,10 +174,10 @@ export class ItemPage {
   }
 
   /** Moves the items from `slot` on to a new page, which begins at the key of the first of them. */
-  splitAt(slot: number, pool: PagePool): ItemPage {
+  splitAt(slot: number, pool: PagePool): CachePage {
     let bytes = 0;
     for (let at = slot; at < this.count; at++) bytes += HEAD_BYTES + this.sizeAt(at);
-    const page = new ItemPage(
+    const page = new CachePage(
       pool.take(bytes),
       this.objectidAt(slot),
       this.typeAt(slot),

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// kill -9 of crfsd in the middle of work, three times: the scenario of test/acceptance/one_column/kill_sweep.ts.
+
+import { join } from 'node:path';
+import { afterEach, expect, test } from 'vitest';
+import { run } from '../../ts/dev/command.ts';
+import { killRound } from '../acceptance/one_column/kill_sweep.ts';
+import { Cleanup, loopMount, makeLinuxImage } from '../harness/images.ts';
+import { temporaryDirectory } from '../harness/processes.ts';
+import { syntheticTar } from '../harness/trees.ts';
+
+const cleanup = new Cleanup();
+afterEach(() => cleanup.run());
+
+test('after kill -9 the image is clean and holds what was fsynced', async () => {
+  const directory = await temporaryDirectory(cleanup);
+  const tar = join(directory, 'tree.tar');
+  await makeLinuxImage(join(directory, 'scratch'), '1G');
+  const scratch = await loopMount(join(directory, 'scratch'), join(directory, 'scratch-mount'), cleanup);
+  await syntheticTar(join(scratch.directory, 'made'), tar, { seed: 3, entries: 3_000 });
+  await scratch.unmount();
+  await run(['rm', join(directory, 'scratch')]);
+  let acknowledged = 0;
+  for (const delayMs of [150, 600, 2_500]) {
+    acknowledged += await killRound(join(directory, `after-${delayMs}`), cleanup, { tar, delayMs });
+  }
+  expect(acknowledged).toBeGreaterThan(0);
+});

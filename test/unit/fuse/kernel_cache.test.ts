@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// In which order and form the kernel is told to forget: names before inodes, expired or dropped, pages by range.
+
+import { beforeEach, describe, expect, it } from 'vitest';
+import { AttrOut } from '../../../ts/client/operations.ts';
+import { Opcode } from '../../../ts/fuse/abi.ts';
+import { DriverKernelCache } from '../../../ts/fuse/kernel_cache.ts';
+import { LookupCounts } from '../../../ts/fuse/lookup_counts.ts';
+import { ParkedRequests } from '../../../ts/fuse/parked_requests.ts';
+import { RequestView } from '../../../ts/fuse/request.ts';
+import { FakeDriver } from '../../fixtures/fake_driver.ts';
+
+const EVERY_HASH = 0x1_0000_0000;
+const BARRIER = '\x01';
+
+let now: number;
+let driver: FakeDriver;
+let parked: ParkedRequests;
+let lookups: LookupCounts;
+let kernel: DriverKernelCache;
+
+beforeEach(() => {
+  now = 100;
+  driver = new FakeDriver();
+  parked = new ParkedRequests();
+  lookups = new LookupCounts(() => {});
+  kernel = new DriverKernelCache({ driver, lookups, parked, seconds: () => now });
+});
+
+function give(dir: number, name: string, node: number, mode = 0o100644): void {
+  const attr = new AttrOut();
+  attr.node = node;
+  attr.mode = mode;
+  attr.cacheable = true;
+  kernel.giveEntry(dir, Buffer.from(name), 0, name.length, attr);
+}
+
+function park(opcode: number, node: number, offset: number, size: number): void {
+  const words = new Uint32Array(20);
+  words.set([80, opcode, words.length, 0, node, 0, 0, 0, 0, 0, 0, 0, offset, 0, size]);
+  const view = new RequestView(new Uint8Array(words.buffer));
+  view.moveTo(new Uint32Array([0, opcode, 80, 0, 0, 0, 0, 0]), 0);
+  parked.add(view, 80);
+}
+
+describe('the kernel cache', () => {
+  it('expires old names, drops young, negative and changed ones', async () => {
+    give(1, 'old', 10);
+    give(1, 'changed', 11);
+    kernel.giveNegative(1, Buffer.from('none'), 0, 4);
+    now += 60;
+    give(1, 'young', 12);
+    kernel.dropName(1, Buffer.from('changed'));
+    kernel.dropName(1, Buffer.from('never given'));
+    kernel.forgetNames(1, 0, EVERY_HASH);
+    await kernel.settled();
+    expect(driver.told.sort()).toEqual([
+      'name 1 changed',
+      'name 1 none',
+      'name 1 old expire',
+      'name 1 young',
+    ]);
+    expect(kernel.namesGiven).toBe(0);
+  });
+
+  it('says nothing of names whose inode the kernel has forgotten', async () => {
+    give(1, 'a', 10);
+    lookups.subtract(10, 1);
+    kernel.forgetNames(1, 0, EVERY_HASH);
+    await kernel.settled();
+    expect(driver.told).toEqual([]);
+  });
+
+  it('follows renames and removals', async () => {
+    give(1, 'a', 10);
+    give(2, 'victim', 11);
+    const names = Buffer.from('avictim');
+    kernel.movedName(1, 2, names, 0, 1, 1, 6);
+    give(1, 'removed', 12);
+    kernel.tookName(1, Buffer.from('removed'), 0, 7);
+    now += 60;
+    kernel.forgetNames(1, 0, EVERY_HASH);
+    kernel.forgetNames(2, 0, EVERY_HASH);
+    await kernel.settled();
+    expect(driver.told).toEqual(['name 2 victim expire']);
+  });
+
+  it('tells names before inodes, and waits for them', async () => {
+    give(1, 'a', 10);
+    now += 60;
+    driver.blocks = (note) => note.startsWith('name');
+    kernel.forgetAttributes(10, 11);
+    kernel.forgetNames(1, 0, EVERY_HASH);
+    const settled = kernel.settled();
+    await Promise.resolve();
+    expect(driver.told).toEqual(['name 1 a expire']);
+    driver.unblock();
+    await settled;
+    expect(driver.told).toEqual(['name 1 a expire', 'inode 10 -1 0']);
+  });
+
+  it('puts a barrier into the parent of an inode that was just named', async () => {
+    give(1, 'a', 10);
+    give(1, 'b', 11);
+    kernel.forgetAttributes(10, 12);
+    await kernel.settled();
+    expect(driver.told).toEqual([`name 1 ${BARRIER}`, 'inode 10 -1 0', 'inode 11 -1 0']);
+    driver.told.length = 0;
+    now += 60;
+    kernel.forgetAttributes(10, 12);
+    await kernel.settled();
+    expect(driver.told).toEqual(['inode 10 -1 0', 'inode 11 -1 0']);
+  });
+
+  it('drops a listing behind a barrier in the directory itself', async () => {
+    give(1, 'd', 10, 0o040755);
+    now += 60;
+    kernel.forgetBytes(10, 0, Number.POSITIVE_INFINITY);
+    await kernel.settled();
+    expect(driver.told).toEqual([`name 10 ${BARRIER}`, 'inode 10 0 0']);
+  });
+
+  it('leaves out the pages that parked requests keep locked', async () => {
+    give(1, 'f', 10);
+    now += 60;
+    park(Opcode.READ, 10, 8192, 4096);
+    kernel.forgetBytes(10, 0, 100_000);
+    await kernel.settled();
+    expect(driver.told).toEqual(['inode 10 0 8192', 'inode 10 12288 87712']);
+    driver.told.length = 0;
+    park(Opcode.WRITE, 10, 20_480, 4196);
+    kernel.forgetBytes(10, 10_000, Number.POSITIVE_INFINITY);
+    await kernel.settled();
+    expect(driver.told).toEqual(['inode 10 12288 12288', 'inode 10 28672 0']);
+  });
+
+  it('replaces a name that blocks by an epoch, and repeats the inodes when it is free', async () => {
+    give(1, 'f', 10);
+    driver.blocks = (note) => note.startsWith('name');
+    kernel.forgetAttributes(10, 11);
+    await kernel.settled();
+    expect(driver.told).toEqual([`name 1 ${BARRIER}`, 'epoch', 'inode 10 -1 0']);
+    driver.unblock();
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    expect(driver.told.slice(3)).toEqual(['inode 10 -1 0']);
+  });
+
+  it('waits for a blocked name where the kernel knows no epoch', async () => {
+    driver.hasIncEpoch = false;
+    driver.hasExpireOnly = false;
+    give(1, 'f', 10);
+    now += 60;
+    driver.blocks = (note) => note.startsWith('name');
+    kernel.forgetNames(1, 0, EVERY_HASH);
+    let done = false;
+    const settled = kernel.settled().then(() => {
+      done = true;
+    });
+    await new Promise((resolve) => setTimeout(resolve, 60));
+    expect({ done, told: driver.told }).toEqual({ done: false, told: ['name 1 f'] });
+    driver.unblock();
+    await settled;
+  });
+});

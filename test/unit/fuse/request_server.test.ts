@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// How requests are answered, parked, run again and interrupted, without a kernel.
+
+import { beforeEach, describe, expect, it } from 'vitest';
+import { In, Opcode } from '../../../ts/fuse/abi.ts';
+import { PARKED_MAX, UNLIMITED_SECONDS } from '../../../ts/fuse/limits.ts';
+import { RequestServer } from '../../../ts/fuse/request_server.ts';
+import { FakeDriver } from '../../fixtures/fake_driver.ts';
+import { MemoryFs } from '../../fixtures/memory_fs.ts';
+
+let driver: FakeDriver;
+let fs: MemoryFs;
+let server: RequestServer;
+
+beforeEach(() => {
+  driver = new FakeDriver();
+  fs = new MemoryFs();
+  server = new RequestServer(driver, () => 0);
+  server.start(fs, () => {});
+});
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+const errors = (): [number, number][] => driver.sent.map(({ unique, error }) => [unique, error]);
+
+function held(): { release(result: number): void } {
+  let resolve: (result: number) => void = () => {};
+  const promise = new Promise<number>((done) => {
+    resolve = done;
+  });
+  fs.onMiss = () => promise;
+  return {
+    release: (result) => {
+      fs.missWhen = null;
+      resolve(result);
+    },
+  };
+}
+
+describe('the request server', () => {
+  it('answers a found and a missing name, both for as long as the grant stands', () => {
+    const { id } = fs.remoteCreate('', 'f', 'text');
+    driver.deliver({ opcode: Opcode.LOOKUP, unique: 2, name: 'f' });
+    driver.deliver({ opcode: Opcode.LOOKUP, unique: 4, name: 'g' });
+    fs.cacheable = false;
+    driver.deliver({ opcode: Opcode.LOOKUP, unique: 6, name: 'g' });
+    const [found, missing, uncached] = driver.sent;
+    expect([found?.error, found?.body.length, found?.body.readUInt32LE(0)]).toEqual([0, 128, id]);
+    expect(found?.body.readUInt32LE(16)).toBe(UNLIMITED_SECONDS);
+    expect(found?.body.readBigUInt64LE(40 + 8)).toBe(4n);
+    expect([missing?.error, missing?.body.readUInt32LE(0), missing?.body.readUInt32LE(16)]).toEqual([
+      0,
+      0,
+      UNLIMITED_SECONDS,
+    ]);
+    expect([uncached?.error, uncached?.body.length]).toEqual([-2, 0]);
+    expect(server.counters()).toMatchObject({ nodes: 1, names: 1, requests: { lookup: 3 } });
+  });
+
+  it('says ENOSYS to what it does not know', () => {
+    for (const opcode of [Opcode.IOCTL, Opcode.POLL, Opcode.COPY_FILE_RANGE, Opcode.TMPFILE, 63, 4_000_000]) {
+      driver.deliver({ opcode, unique: opcode });
+    }
+    expect(new Set(driver.sent.map(({ error }) => error))).toEqual(new Set([-38]));
+    expect(driver.sent).toHaveLength(6);
+  });
+
+  it('copies a request that must wait, and runs it again on the copy', async () => {
+    const { release } = held();
+    const { id } = fs.remoteCreate('', 'f', '');
+    fs.missWhen = (operation) => operation === 'write' || operation === 'create';
+    const data = Buffer.from('payload');
+    driver.deliver({
+      opcode: Opcode.WRITE,
+      unique: 2,
+      node: id,
+      fixed: [1, 0, 0, 0, data.length, 0, 0, 0, 0, 0],
+      data,
+    });
+    driver.deliver({ opcode: Opcode.CREATE, unique: 4, fixed: [1, 0o100600, 0, 0], name: 'created' });
+    expect(server.counters()).toMatchObject({ parked: 2, misses: 2 });
+    expect(driver.sent).toEqual([]);
+    release(0);
+    await turn();
+    expect(errors()).toEqual([
+      [2, 0],
+      [4, 0],
+    ]);
+    expect(Buffer.from(fs.find('f').data.subarray(0, 7)).toString()).toBe('payload');
+    expect(fs.find('created').mode).toBe(0o100600);
+    expect(server.counters()).toMatchObject({ parked: 0, parkedBytes: 0, names: 1 });
+  });
+
+  it('answers with the error of what could not be fetched', async () => {
+    const { release } = held();
+    fs.missWhen = () => true;
+    driver.deliver({ opcode: Opcode.LOOKUP, unique: 2, name: 'f' });
+    release(-5);
+    await turn();
+    expect(errors()).toEqual([[2, -5]]);
+    expect(server.counters().parked).toBe(0);
+  });
+
+  it('answers an interrupted request EINTR, once', async () => {
+    const { release } = held();
+    fs.missWhen = () => true;
+    driver.deliver({ opcode: Opcode.LOOKUP, unique: 2, name: 'f' });
+    driver.deliver({ opcode: Opcode.INTERRUPT, unique: 3, fixed: [2, 0] });
+    driver.deliver({ opcode: Opcode.INTERRUPT, unique: 5, fixed: [77, 0] });
+    expect(errors()).toEqual([[2, -4]]);
+    release(0);
+    await turn();
+    expect(errors()).toHaveLength(1);
+  });
+
+  it('lets a signal end fsync, but not a write that has taken effect', async () => {
+    const { id } = fs.remoteCreate('', 'f', '');
+    let durable: (result: number) => void = () => {};
+    const promise = new Promise<number>((resolve) => {
+      durable = resolve;
+    });
+    fs.onSync = () => promise;
+    const O_SYNC = 0o4010001;
+    const fixed = [1, 0, 0, 0, 3, 0, 0, 0, O_SYNC, 0];
+    driver.deliver({ opcode: Opcode.WRITE, unique: 2, node: id, fixed, data: Buffer.from('abc') });
+    driver.deliver({ opcode: Opcode.FSYNC, unique: 4, node: id, fixed: [0, 0, 0, 0] });
+    driver.deliver({ opcode: Opcode.FSYNCDIR, unique: 6, node: 1, fixed: [0, 0, 0, 0] });
+    for (const unique of [2, 4])
+      driver.deliver({ opcode: Opcode.INTERRUPT, unique: unique + 1, fixed: [unique, 0] });
+    expect(errors()).toEqual([[4, -4]]);
+    durable(0);
+    await turn();
+    expect(errors().slice(1).sort()).toEqual([
+      [2, 0],
+      [6, 0],
+    ]);
+    expect(driver.sent.find(({ unique }) => unique === 2)?.body.readUInt32LE(0)).toBe(3);
+    expect(server.counters()).toMatchObject({ parked: 0, parkedBytes: 0 });
+  });
+
+  it('refuses to park more than its bound', () => {
+    held();
+    fs.missWhen = () => true;
+    for (let unique = 2; unique <= 2 * PARKED_MAX + 4; unique += 2) {
+      driver.deliver({ opcode: Opcode.LOOKUP, unique, name: 'f' });
+    }
+    expect(server.counters().parked).toBe(PARKED_MAX);
+    expect(new Set(driver.sent.map(({ error }) => error))).toEqual(new Set([-12]));
+    expect(driver.sent).toHaveLength(2);
+  });
+
+  it('counts references until the kernel forgets them', () => {
+    const files = ['a', 'b', 'c'].map((name) => fs.remoteCreate('', name, ''));
+    for (const [index, name] of ['a', 'b', 'c', 'a'].entries()) {
+      driver.deliver({ opcode: Opcode.LOOKUP, unique: 2 + index * 2, name });
+    }
+    driver.sent.length = 0;
+    driver.deliver({ opcode: Opcode.FORGET, unique: 0, node: files[0]!.id, fixed: [1, 0] });
+    const records = new Uint32Array([files[0]!.id, 0, 1, 0, files[1]!.id, 0, 1, 0]);
+    const data = new Uint8Array(records.buffer);
+    driver.deliver({ opcode: Opcode.BATCH_FORGET, unique: 0, node: 0, fixed: [2, 0], data });
+    expect(driver.sent).toEqual([]);
+    expect(fs.forgotten).toEqual([files[0]!.id, files[1]!.id]);
+    expect([server.kernel.isReferenced(files[1]!.id), server.kernel.isReferenced(files[2]!.id)]).toEqual([
+      false,
+      true,
+    ]);
+  });
+
+  it('opens for append directly, and read-only without FLUSH', () => {
+    const { id } = fs.remoteCreate('', 'f', 'text');
+    const flagsOf = (flags: number): number => {
+      driver.sent.length = 0;
+      driver.deliver({ opcode: Opcode.OPEN, unique: 2, node: id, fixed: [flags, 0] });
+      return driver.sent[0]!.body.readUInt32LE(8);
+    };
+    expect(flagsOf(0o0)).toBe(2 | 32);
+    expect(flagsOf(0o1)).toBe(2);
+    expect(flagsOf(0o2001)).toBe(2 | 1);
+    expect(flagsOf(0o2000)).toBe(2 | 32);
+  });
+
+  it('reads a file that is longer than one reply', () => {
+    const { id } = fs.remoteCreate('', 'f', '');
+    const node = fs.find('f');
+    node.data = Uint8Array.from({ length: 3 << 20 }, (_, index) => index % 251);
+    node.size = node.data.length;
+    const read = (unique: number, offset: number, size: number): Buffer => {
+      driver.deliver({
+        opcode: Opcode.READ,
+        unique,
+        node: id,
+        fixed: [0, 0, offset, 0, size, 0, 0, 0, 0, 0],
+      });
+      return driver.sent.at(-1)!.body;
+    };
+    expect(read(2, 1 << 20, 1 << 20).equals(Buffer.from(node.data.subarray(1 << 20, 2 << 20)))).toBe(true);
+    expect(read(4, (3 << 20) - 10, 4096)).toHaveLength(10);
+    expect(read(6, 5 << 20, 4096)).toHaveLength(0);
+    for (let unique = 8; unique < 40; unique += 2) expect(read(unique, unique, 100)[0]).toBe(unique % 251);
+  });
+
+  it('lists with and without attributes, in pieces of any size', () => {
+    for (let index = 0; index < 100; index++) fs.remoteCreate('', `name-${index}`, '');
+    for (const opcode of [Opcode.READDIR, Opcode.READDIRPLUS]) {
+      driver.sent.length = 0;
+      driver.deliver({ opcode: Opcode.OPENDIR, unique: 2, fixed: [0, 0] });
+      const handle = driver.sent[0]!.body.readUInt32LE(0);
+      const seen = listAll(opcode, handle);
+      expect(seen).toHaveLength(102);
+      expect(new Set(seen).size).toBe(102);
+      driver.deliver({ opcode: Opcode.RELEASEDIR, unique: 4, fixed: [handle, 0, 0, 0, 0, 0] });
+    }
+    expect(server.counters()).toMatchObject({ nodes: 100, names: 100 });
+  });
+
+  function listAll(opcode: number, handle: number): string[] {
+    const names: string[] = [];
+    let cookie = 0;
+    for (;;) {
+      const fixed = [handle, 0, cookie, 0, 700, 0, 0, 0, 0, 0];
+      driver.deliver({ opcode, unique: 8, fixed });
+      const { body, error } = driver.sent.at(-1)!;
+      expect([error, body.length % 8]).toEqual([0, 0]);
+      if (body.length === 0) return names;
+      const prefix = opcode === Opcode.READDIRPLUS ? 128 : 0;
+      for (let at = 0; at < body.length; ) {
+        const length = body.readUInt32LE(at + prefix + 16);
+        cookie = body.readUInt32LE(at + prefix + 8);
+        names.push(body.toString('latin1', at + prefix + 24, at + prefix + 24 + length));
+        at += (prefix + 24 + length + 7) & ~7;
+      }
+    }
+  }
+
+  it('sets only what it is asked to, and clears set-user-ID with the owner', () => {
+    const { id } = fs.remoteCreate('', 'f', '');
+    const node = fs.find('f');
+    node.mode = 0o104755;
+    const fixed = new Array<number>(22).fill(0);
+    fixed[In.setattr.valid] = 16 | 64 | 512;
+    fixed[In.setattr.atime] = 0xffff_fff6;
+    fixed[In.setattr.atime + 1] = 0xffff_ffff;
+    driver.deliver({ opcode: Opcode.SETATTR, unique: 2, node: id, fixed });
+    expect([node.atime, node.mode]).toEqual([-10, 0o104755]);
+    fixed[In.setattr.valid] = 2;
+    fixed[In.setattr.uid] = 7;
+    driver.deliver({ opcode: Opcode.SETATTR, unique: 4, node: id, fixed });
+    expect([node.uid, node.mode]).toEqual([7, 0o100755]);
+    expect(driver.sent.map(({ body }) => body.length)).toEqual([104, 104]);
+    expect(driver.sent[0]!.body.readBigInt64LE(16 + 24)).toBe(-10n);
+  });
+});

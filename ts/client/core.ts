@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// What the operations of a mount work on: the caches, what is held, what is missing, the change log. One instance a
+// session. The functions here are the questions that every operation asks; each answers from what is held, or notes
+// what is missing and says no.
+
+import { Holder } from '../coherency/holder.ts';
+import type { ItemLimits } from '../item/apply_change.ts';
+import { InodeField, inodeMode, inodeNbytes, inodeNlink, inodeSize, inodeTimeNsec, inodeTimeSec } from '../item/inode_item.ts';
+import { DERIVED, ItemType } from '../item/key.ts';
+import { getU64 } from '../item/number_fields.ts';
+import type { Clock } from '../util/clock.ts';
+import type { Crc32c } from '../util/crc32c.ts';
+import { Errno } from '../util/errno.ts';
+import { RangeForest } from '../util/range_map.ts';
+import { Mode } from '../wire/message.ts';
+import { Files } from './files.ts';
+import { InodeNumbers } from './inode_numbers.ts';
+import { ItemCache } from './item_cache.ts';
+import type { KernelCache } from './kernel_cache.ts';
+import { EXTENT_LENGTH_MAX, EXTENT_WINDOW_BYTES, NEXT_INDEX_MAX, WHOLE_EXTENTS_BYTES } from './limits.ts';
+import { Missing } from './missing.ts';
+import { inoOfNode, nodeOf, ROOT_NODE, treeOfNode } from './node_id.ts';
+import type { AttrOut } from './operations.ts';
+import { SpaceCredit } from './space_credit.ts';
+import { Stamp } from './stamp.ts';
+import type { WriteBack } from './write_back.ts';
+
+/** Sums of all sectors of `data`, the last one padded with zeros, into `sums` from `at` on. */
+export type SectorSums = (data: Uint8Array, sums: Uint32Array, at: number) => void;
+
+export interface CoreOptions {
+  readonly clock: Clock;
+  readonly crc32c: Crc32c;
+  readonly sectorSums: SectorSums;
+  readonly kernel: KernelCache;
+  readonly limits: ItemLimits;
+  readonly rootTree: number;
+  readonly rootIno: number;
+  readonly readOnly: boolean;
+  readonly cacheBytes: number;
+}
+
+export class Core {
+  readonly clock: Clock;
+  readonly crc32c: Crc32c;
+  readonly sectorSums: SectorSums;
+  readonly kernel: KernelCache;
+  readonly limits: ItemLimits;
+  readonly rootTree: number;
+  readonly rootIno: number;
+  readonly readOnly: boolean;
+  readonly cacheBytes: number;
+
+  readonly items: ItemCache = new ItemCache();
+  readonly held: Holder = new Holder();
+  /** Ranges that are being given back: what they cover is answered, but the kernel may not keep it. */
+  readonly leaving: RangeForest<boolean> = new RangeForest();
+  readonly files: Files = new Files();
+  readonly space: SpaceCredit = new SpaceCredit();
+  readonly numbers: InodeNumbers = new InodeNumbers();
+  readonly stamp: Stamp;
+  missing: Missing = new Missing();
+  /** Set by the client right after construction: both need each other. */
+  writeBack!: WriteBack;
+  /** Errno of every operation, negative, once the session has ended; 0 while it stands. */
+  ended = 0;
+  /** Errno, positive, of a change that was refused, for the next fsync of anything. */
+  lostErrno = 0;
+  /** Inodes without a name that are still open or known to the kernel, by node. */
+  readonly orphans: Set<number> = new Set();
+  /** Next index of directories, by node. */
+  readonly nextIndex: Map<number, number> = new Map();
+
+  hits = 0;
+  misses = 0;
+
+  constructor(options: CoreOptions) {
+    this.clock = options.clock;
+    this.crc32c = options.crc32c;
+    this.sectorSums = options.sectorSums;
+    this.kernel = options.kernel;
+    this.limits = options.limits;
+    this.rootTree = options.rootTree;
+    this.rootIno = options.rootIno;
+    this.readOnly = options.readOnly;
+    this.cacheBytes = options.cacheBytes;
+    this.stamp = new Stamp(options.clock);
+  }
+
+  /** Begins an operation. @returns 0, or the errno with which every operation is answered now. */
+  begin(): number {
+    if (!this.missing.isEmpty) this.missing = new Missing();
+    this.hits++;
+    return this.ended;
+  }
+
+  /** Begins an operation that changes something. */
+  beginChange(): number {
+    const error = this.begin();
+    return error === 0 && this.readOnly ? -Errno.EROFS : error;
+  }
+
+  treeOf(node: number): number {
+    return node === ROOT_NODE ? this.rootTree : treeOfNode(node);
+  }
+
+  inoOf(node: number): number {
+    return node === ROOT_NODE ? this.rootIno : inoOfNode(node);
+  }
+
+  /** The kernel's number of an inode; 0 if it cannot have one. */
+  nodeOf(tree: number, ino: number): number {
+    return ino === this.rootIno && tree === this.rootTree ? ROOT_NODE : nodeOf(tree, ino);
+  }
+
+  /** Whether one key is held; if not, it is wanted, with its neighbours if the server likes. */
+  needKey(tree: number, objectid: number, type: number, offset: number, mode: Mode): boolean {
+    if (this.held.holds(tree, objectid, type, offset, mode)) return true;
+    this.missing.want(tree, objectid, type, offset, objectid, type, offset + 1, mode, true);
+    return false;
+  }
+
+  /** Whether all keys of one inode from `(ino, startType, 0)` to `(ino, endType, 0)` are held. */
+  needTypes(tree: number, ino: number, startType: number, endType: number, mode: Mode): boolean {
+    RANGE.tree = tree;
+    setKey(RANGE.start, ino, startType, 0);
+    setKey(RANGE.end, ino, endType, 0);
+    if (this.held.covers(RANGE, mode)) return true;
+    this.missing.want(tree, ino, startType, 0, ino, endType, 0, mode, true);
+    return false;
+  }
+
+  /** Whether the whole prefix of an inode is held. */
+  needPrefix(tree: number, ino: number, mode: Mode): boolean {
+    RANGE.tree = tree;
+    setKey(RANGE.start, ino, 0, 0);
+    setKey(RANGE.end, ino + 1, 0, 0);
+    if (this.held.covers(RANGE, mode)) return true;
+    this.missing.want(tree, ino, 0, 0, ino + 1, 0, 0, mode, true);
+    return false;
+  }
+
+  /** Whether identity and derived part of an inode are held; the names of the inode are wanted with them. */
+  needInode(tree: number, ino: number, identity: Mode, derived: Mode): boolean {
+    if (
+      this.held.holds(tree, ino, ItemType.inodeItem, 0, identity) &&
+      this.held.holds(tree, ino, ItemType.inodeItem, DERIVED, derived)
+    ) {
+      return true;
+    }
+    const mode = identity > derived ? identity : derived;
+    this.missing.want(tree, ino, 0, 0, ino, ItemType.inodeExtref + 1, 0, mode, true);
+    return false;
+  }
+
+  /** Whether `[start, end)` of a file's bytes is held, with every extent that reaches into it. */
+  needBytes(tree: number, ino: number, start: number, end: number, size: number, mode: Mode): boolean {
+    RANGE.tree = tree;
+    const from = Math.max(0, start - EXTENT_LENGTH_MAX);
+    setKey(RANGE.start, ino, ItemType.extentData, from);
+    setKey(RANGE.end, ino, ItemType.extentData, end);
+    if (this.held.covers(RANGE, mode)) return true;
+    const isLarge = size > WHOLE_EXTENTS_BYTES || end > WHOLE_EXTENTS_BYTES;
+    if (!isLarge) {
+      this.missing.want(tree, ino, ItemType.extentData, 0, ino, ItemType.extentData + 1, 0, mode, true);
+      return false;
+    }
+    const first = Math.floor(from / EXTENT_WINDOW_BYTES) * EXTENT_WINDOW_BYTES;
+    const last = Math.ceil(end / EXTENT_WINDOW_BYTES) * EXTENT_WINDOW_BYTES;
+    this.missing.want(tree, ino, ItemType.extentData, first, ino, ItemType.extentData, last, mode, false);
+    return false;
+  }
+
+  /** Makes an inode's item the current one. @returns 0, or -ESTALE if there is no such inode. */
+  findInode(tree: number, ino: number): number {
+    return this.items.find(tree, ino, ItemType.inodeItem, 0) ? 0 : -Errno.ESTALE;
+  }
+
+  /** Whether space for a change is reserved; `spend` takes it. */
+  needSpace(cost: number): boolean {
+    if (this.space.available >= cost) return true;
+    this.missing.space = Math.max(this.missing.space, cost);
+    return false;
+  }
+
+  /** Whether there may be more dirty bytes. */
+  needRoom(): boolean {
+    if (this.writeBack.hasRoom) return true;
+    this.missing.room = true;
+    return false;
+  }
+
+  /** Whether a free inode number is at hand; `numbers.take` takes it. */
+  needNumber(tree: number): boolean {
+    if (this.numbers.has(tree)) return true;
+    this.missing.inodes = this.numbers.wanted(tree);
+    this.missing.inodeTree = tree;
+    return false;
+  }
+
+  /** Whether the kernel may keep what lies under a key without limit. */
+  isLasting(tree: number, objectid: number, type: number, offset: number): boolean {
+    return this.leaving.get(tree, objectid, type, offset) === undefined;
+  }
+
+  setNextIndex(node: number, index: number): void {
+    if (this.nextIndex.size >= NEXT_INDEX_MAX) this.nextIndex.clear();
+    this.nextIndex.set(node, index);
+  }
+
+  /** Fills `out` from an inode's item, whose range must be held. @returns 0 or -ESTALE, -EOVERFLOW. */
+  fillAttr(tree: number, ino: number, out: AttrOut): number {
+    const items = this.items;
+    if (!items.find(tree, ino, ItemType.inodeItem, 0)) return -Errno.ESTALE;
+    const node = this.nodeOf(tree, ino);
+    if (node === 0) return -Errno.EOVERFLOW;
+    const { view, start } = items;
+    out.node = node;
+    out.ino = nodeOf(tree, ino);
+    out.mode = inodeMode(view, start);
+    out.nlink = inodeNlink(view, start);
+    out.uid = view.getUint32(start + InodeField.uid, true);
+    out.gid = view.getUint32(start + InodeField.gid, true);
+    out.rdev = encodeRdev(getU64(view, start + InodeField.rdev));
+    out.size = inodeSize(view, start);
+    out.atimeSec = inodeTimeSec(view, start, InodeField.atime);
+    out.atimeNsec = inodeTimeNsec(view, start, InodeField.atime);
+    out.mtimeSec = inodeTimeSec(view, start, InodeField.mtime);
+    out.mtimeNsec = inodeTimeNsec(view, start, InodeField.mtime);
+    out.ctimeSec = inodeTimeSec(view, start, InodeField.ctime);
+    out.ctimeNsec = inodeTimeNsec(view, start, InodeField.ctime);
+    let bytes = inodeNbytes(view, start);
+    if (this.files.unloggedBytes > 0) bytes += this.#unloggedGrowth(node, bytes, out.size);
+    out.blocks = Math.ceil(bytes / 4096) * 8;
+    out.cacheable =
+      this.isLasting(tree, ino, ItemType.inodeItem, 0) && this.isLasting(tree, ino, ItemType.inodeItem, DERIVED);
+    return 0;
+  }
+
+  /** About how much nbytes will grow by what is written and not in the log: exact for files written once. */
+  #unloggedGrowth(node: number, nbytes: number, size: number): number {
+    const file = this.files.get(node);
+    if (file === undefined || file.runs.length === 0) return 0;
+    let bytes = 0;
+    for (const run of file.runs) bytes += run.end - run.start;
+    return Math.max(0, Math.min(bytes, Math.ceil(size / 4096) * 4096 - nbytes));
+  }
+}
+
+
+interface MutableKey {
+  objectid: number;
+  type: number;
+  offset: number;
+}
+
+/** Reused for questions to the holder, which keeps nothing of it. */
+const RANGE = {
+  tree: 0,
+  start: { objectid: 0, type: 0, offset: 0 },
+  end: { objectid: 0, type: 0, offset: 0 },
+};
+
+function setKey(key: MutableKey, objectid: number, type: number, offset: number): void {
+  key.objectid = objectid;
+  key.type = type;
+  key.offset = offset;
+}
+
+/** From major << 20 | minor, as items hold it, to the kernel's 32 bits for user space. */
+export function encodeRdev(rdev: number): number {
+  const major = Math.floor(rdev / 0x10_0000) & 0xfff;
+  const minor = rdev & 0xf_ffff;
+  return ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0;
+}
+
+/** The reverse of `encodeRdev`. */
+export function decodeRdev(rdev: number): number {
+  const major = (rdev >>> 8) & 0xfff;
+  const minor = (rdev & 0xff) | ((rdev >>> 12) & 0xfff00);
+  return major * 0x10_0000 + minor;
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// What the client keeps about a file that is open, written, in flight or read ahead. Everything else about files is
+// in items; a file that is none of these has no object.
+//
+// A file's bytes, from the newest to the oldest layer:
+//   runs     written, not in the change log yet; whole sectors, at most one run in each window of 1 MiB
+//   pending  in the change log or in flight, in that order; until the server has applied them
+//   clean    read from the server and not yet asked for by the kernel
+//   items    inline bytes, holes, preallocated extents; a regular extent's bytes are at the server
+
+/** Written bytes `[start, end)`, whole sectors; what lies beyond the file's end is zero. */
+export interface Run {
+  start: number;
+  end: number;
+  /** Holds `start` at 0. */
+  bytes: Uint8Array<ArrayBuffer>;
+}
+
+/** Bytes `[start, end)` of a put data that is not applied yet. */
+export interface PendingRun {
+  readonly file: FileState;
+  readonly start: number;
+  readonly end: number;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** A buffer to give back when applied; null if the bytes are gathered with others. */
+  readonly buffer: Uint8Array<ArrayBuffer> | null;
+}
+
+/** Bytes `[start, end)` as the server has them. */
+export interface CleanRun {
+  readonly file: FileState;
+  readonly start: number;
+  readonly end: number;
+  /** Holds `start` at 0. */
+  readonly bytes: Uint8Array;
+}
+
+/** A read-data request on its way. */
+export interface Fetch {
+  readonly start: number;
+  readonly end: number;
+  /** `FileState.version` when it was sent. */
+  readonly version: number;
+  readonly done: Promise<number>;
+}
+
+export class FileState {
+  readonly node: number;
+  readonly tree: number;
+  readonly ino: number;
+  /** Open handles, and how many of them can write. */
+  opens = 0;
+  writers = 0;
+
+  runs: Run[] = [];
+  /** When the oldest byte in `runs` was written, milliseconds of the clock. */
+  dirtySinceMs = 0;
+  /** Time of the last write in `runs`. */
+  writtenSec = 0;
+  writtenNsec = 0;
+  /** The file was cut to nothing, which is not in the change log yet: its new content shall go with it. */
+  isCutPending = false;
+
+  pending: PendingRun[] = [];
+  clean: CleanRun[] = [];
+  fetches: Fetch[] = [];
+  /** Counts up whenever bytes that the server has become out of date. */
+  version = 0;
+
+  /** Where the last read ended, and how far ahead of it to read. */
+  readEnd = -1;
+  readAhead = 0;
+  /** Whether the file was found to have no security.capability since it was opened. */
+  hasNoCapability = false;
+  /** Errno of a refused change, positive, to be told once; 0 for none. */
+  error = 0;
+
+  constructor(node: number, tree: number, ino: number) {
+    this.node = node;
+    this.tree = tree;
+    this.ino = ino;
+  }
+
+  get isDirty(): boolean {
+    return this.runs.length > 0 || this.isCutPending;
+  }
+
+  /** Whether nothing is left to remember. */
+  get isIdle(): boolean {
+    return (
+      this.opens === 0 &&
+      this.runs.length === 0 &&
+      !this.isCutPending &&
+      this.pending.length === 0 &&
+      this.clean.length === 0 &&
+      this.fetches.length === 0 &&
+      this.error === 0
+    );
+  }
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Bounds of the client, each with its unit and reason. Bounds that peers share are in util/limits.ts.
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+/** Bytes of changes, sums and data at which a batch is closed and sent: 1 ms of a 10 Gbit/s link, 3,000 creates. */
+export const BATCH_TARGET_BYTES: number = MIB;
+/** Changes at which a batch is closed, far below what the protocol allows. */
+export const BATCH_TARGET_CHANGES = 16_384;
+/** Unsent for this long, milliseconds, a change or a written byte is sent: well within the 1 s that is promised. */
+export const WRITE_BACK_AGE_MS = 500;
+/** How often the age of what is unsent is looked at, milliseconds. */
+export const WRITE_BACK_TICK_MS = 250;
+/** Least and greatest bound of bytes written but not yet applied; between them it is what 200 ms moved. */
+export const DIRTY_BYTES_MIN: number = 8 * MIB;
+export const DIRTY_BYTES_MAX: number = 64 * MIB;
+export const DIRTY_WINDOW_MS = 200;
+
+/** Bytes of one run of written data, and of one put data: what the kernel writes at once. */
+export const RUN_BYTES: number = MIB;
+/** Longer payloads go to the socket from the buffer into which they were written, shorter ones are gathered. */
+export const GATHER_BYTES: number = 64 * KIB;
+/** Bytes of one buffer of gathered payloads. */
+export const GATHER_BUFFER_BYTES: number = 256 * KIB;
+/** Bytes of idle write buffers kept for the next writes. */
+export const POOLED_BYTES_MAX: number = 16 * MIB;
+
+/** First run of inode numbers asked for, and the largest; each run is four times the one before. */
+export const INODE_RUN_FIRST = 64;
+export const INODE_RUN_LARGEST = 16_384;
+/** Bytes of space asked for at first, and the most; doubled each time it was used up. */
+export const SPACE_FIRST: number = 16 * MIB;
+export const SPACE_LARGEST: number = 512 * MIB;
+
+/** Bytes that one read-data request asks for at most: several are in flight for more. */
+export const READ_REQUEST_BYTES: number = MIB;
+/** Bytes read ahead of a sequential reader at first and at most. */
+export const READ_AHEAD_FIRST: number = 256 * KIB;
+export const READ_AHEAD_LARGEST: number = 4 * MIB;
+/** Files up to this many bytes are fetched ahead of a program that reads file after file. */
+export const NEIGHBOUR_FILE_BYTES: number = 128 * KIB;
+/** Files fetched ahead at once, and inode numbers looked through for them. */
+export const NEIGHBOURS_MAX = 256;
+/** Bytes of data wanted beside items when files are being read one after another. */
+export const DATA_WITH_ITEMS_BYTES: number = MIB;
+
+/** Share of the cache's bytes that data read ahead may take. */
+export const DATA_CACHE_SHARE = 0.25;
+/** Share of the cache's bytes that an eviction frees: rare and in bulk. */
+export const EVICTION_SHARE = 0.125;
+/** Ranges held at most; beyond it the coldest are given back. Less than what the server allows a session. */
+export const HELD_RANGES_MAX = 16_384;
+/** Ranges asked for by one listing: a burst of an `ls -l` of files far apart. */
+export const LISTING_WANTS_MAX = 256;
+/** Entries of the table of next directory indexes; what falls out is read from the directory again. */
+export const NEXT_INDEX_MAX = 65_536;
+
+/** Default of the mount's `cache` option, bytes. */
+export const CACHE_BYTES_DEFAULT: number = 256 * MIB;
+
+/** Largest file size, bytes: offsets stay exact, rounded up to whole sectors too. */
+export const FILE_SIZE_MAX: number = Number.MAX_SAFE_INTEGER - 4095;
+/** Files larger than this have their extents asked for in windows rather than whole. */
+export const WHOLE_EXTENTS_BYTES: number = 4096 * MIB;
+/** Such a window, bytes; the largest extent on disk (128 MiB) before it belongs to it. */
+export const EXTENT_WINDOW_BYTES: number = 1024 * MIB;
+export const EXTENT_LENGTH_MAX: number = 128 * MIB;

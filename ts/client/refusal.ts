@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// What happens when the server refuses a batch: nothing of it was applied, and one change is named. That change goes,
+// and with it what builds on it: changes of an inode that does not come to be, of a name that does not come to be or
+// is still there, of bytes behind bytes that were refused. The rest is sent again.
+//
+// The objects concerned are predicted wrongly now: the client gives their ranges back, so that the next look at them
+// asks the server. Their errno is told once, at the next fsync and close.
+
+import { ChangeKind, ChangeLog, ChangeReader, FieldMask } from '../item/change.ts';
+import { nameHash } from '../item/name_hash.ts';
+import { Batch } from './batch.ts';
+import type { PendingRun } from './file_state.ts';
+import { nodeOf } from './node_id.ts';
+import type { BatchFilter } from './write_back.ts';
+
+/** An entry of a directory whose prediction is wrong. */
+export interface LostName {
+  readonly tree: number;
+  readonly dir: number;
+  readonly hash: number;
+  readonly index: number;
+  readonly name: Uint8Array;
+}
+
+/** What went: for reports, and for giving ranges back. Inodes by node. */
+export interface Losses {
+  readonly inodes: ReadonlySet<number>;
+  readonly names: readonly LostName[];
+  /** Changes that were dropped. */
+  readonly changes: number;
+}
+
+function nameId(tree: number, dir: number, bytes: Uint8Array, start: number, length: number): string {
+  let id = `${tree}/${dir}/`;
+  for (let at = start; at < start + length; at++) id += String.fromCharCode(bytes[at]!);
+  return id;
+}
+
+export class RefusalFilter implements BatchFilter {
+  /** Inodes that do not come to be. */
+  readonly #unborn = new Set<number>();
+  /** Inodes whose bytes after the refused change are lost. */
+  readonly #torn = new Set<number>();
+  readonly #names = new Set<string>();
+  readonly #inodes = new Set<number>();
+  readonly #lostNames: LostName[] = [];
+  #changes = 0;
+  readonly #refused: Batch;
+  readonly #refusedIndex: number;
+  readonly #onFinish: (losses: Losses) => void;
+
+  constructor(batch: Batch, index: number, onFinish: (losses: Losses) => void) {
+    this.#refused = batch;
+    this.#refusedIndex = index;
+    this.#onFinish = onFinish;
+    this.#findUnborn(batch, index);
+  }
+
+  /** A name refused in the batch that makes its inode takes the inode with it. */
+  #findUnborn(batch: Batch, index: number): void {
+    const reader = new ChangeReader(batch.changes());
+    const born = new Set<number>();
+    for (let at = 0; at <= index && reader.next(); at++) {
+      const node = nodeOf(reader.tree, reader.ino);
+      if (reader.kind === ChangeKind.newInode) born.add(node);
+      if (at === index && reader.kind === ChangeKind.addName && born.has(node)) this.#unborn.add(node);
+    }
+  }
+
+  filter(batch: Batch): Batch {
+    const dropped = this.#choose(batch);
+    if (dropped.size === 0 && batch !== this.#refused) return batch;
+    const rest = new Batch(batch.place, new ChangeLog(Math.max(batch.log.length, 1024)));
+    rest.sinceMs = batch.sinceMs;
+    const reader = new ChangeReader(batch.changes());
+    let dataAt = 0;
+    let sumAt = 0;
+    for (let at = 0; reader.next(); at++) {
+      const length = reader.kind === ChangeKind.putData ? reader.length : 0;
+      const sums = Math.ceil(length / 4096);
+      if (!dropped.has(at)) {
+        rest.log.copyRecord(reader.bytes, reader.at, reader.size);
+        if (length > 0) {
+          const first = rest.takeSums(sums);
+          rest.sums.set(batch.sums.subarray(sumAt, sumAt + sums), first);
+          rest.addData(batch.dataAt(dataAt, length), length);
+        }
+      }
+      dataAt += length;
+      sumAt += sums;
+    }
+    for (const pending of batch.pending) {
+      if (this.#unborn.has(pending.file.node) || this.#torn.has(pending.file.node)) forgetPending(pending);
+      else rest.pending.push(pending);
+    }
+    return rest;
+  }
+
+  /** Which changes of a batch must go, by place. */
+  #choose(batch: Batch): Set<number> {
+    const dropped = new Set<number>();
+    const reader = new ChangeReader(batch.changes());
+    for (let at = 0; reader.next(); at++) {
+      const isNamed = batch === this.#refused && at === this.#refusedIndex;
+      if (!isNamed && !this.#dependsOnLost(reader)) continue;
+      dropped.add(at);
+      this.#changes++;
+      this.#lose(reader);
+    }
+    return dropped;
+  }
+
+  #dependsOnLost(reader: ChangeReader): boolean {
+    const { tree, bytes, kind } = reader;
+    const node = nodeOf(tree, reader.ino);
+    if (this.#unborn.has(node)) return true;
+    if (this.#torn.has(node)) {
+      if (kind === ChangeKind.putData || kind === ChangeKind.cut || kind === ChangeKind.preallocate) return true;
+      if (kind === ChangeKind.setFields && (reader.fields.mask & FieldMask.size) !== 0) return true;
+    }
+    if (kind !== ChangeKind.addName && kind !== ChangeKind.removeName && kind !== ChangeKind.rename) {
+      return false;
+    }
+    if (this.#unborn.has(nodeOf(tree, reader.dir))) return true;
+    if (this.#names.has(nameId(tree, reader.dir, bytes, reader.nameStart, reader.nameLength))) return true;
+    if (kind !== ChangeKind.rename) return false;
+    return (
+      this.#unborn.has(nodeOf(tree, reader.targetDir)) ||
+      this.#names.has(nameId(tree, reader.targetDir, bytes, reader.targetStart, reader.targetLength))
+    );
+  }
+
+  /** Remembers what a dropped change leaves wrong. */
+  #lose(reader: ChangeReader): void {
+    const { tree, kind } = reader;
+    const node = nodeOf(tree, reader.ino);
+    this.#inodes.add(node);
+    if (kind === ChangeKind.newInode) {
+      this.#unborn.add(node);
+    } else if (kind === ChangeKind.putData || kind === ChangeKind.cut || kind === ChangeKind.preallocate) {
+      this.#torn.add(node);
+    } else if (kind === ChangeKind.addName || kind === ChangeKind.removeName || kind === ChangeKind.rename) {
+      this.#loseName(reader, reader.dir, reader.index, reader.nameStart, reader.nameLength);
+      if (kind === ChangeKind.rename) {
+        const { targetDir, targetIndex, targetStart, targetLength } = reader;
+        this.#loseName(reader, targetDir, targetIndex, targetStart, targetLength);
+      }
+    }
+  }
+
+  #loseName(reader: ChangeReader, dir: number, index: number, start: number, length: number): void {
+    const { tree, bytes } = reader;
+    this.#names.add(nameId(tree, dir, bytes, start, length));
+    this.#inodes.add(nodeOf(tree, dir));
+    const name = bytes.slice(start, start + length);
+    this.#lostNames.push({ tree, dir, index, name, hash: nameHash(name) });
+  }
+
+  finish(): void {
+    this.#onFinish({ inodes: this.#inodes, names: this.#lostNames, changes: this.#changes });
+  }
+}
+
+/** Takes bytes that will never be applied out of what can be read of their file. */
+function forgetPending(pending: PendingRun): void {
+  const list = pending.file.pending;
+  const at = list.indexOf(pending);
+  if (at >= 0) list.splice(at, 1);
+}

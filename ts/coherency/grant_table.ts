@@ -1,0 +1,481 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The server's grant table: which session holds which ranges of keys in which mode, who waits for what, and what is
+// being revoked. A pure state machine: events go in as calls, messages come out of `take`; it reads no clock and
+// awaits nothing. ts/server feeds it and sends what it says.
+//
+// An operation asks for all its ranges at once (`acquire`) and gets them all in one moment (`granted`), or waits. What
+// rests on it:
+//
+// - Operations are served in order of arrival wherever their wants conflict: an operation waits behind every earlier
+//   one of another session that wants one of its keys in a conflicting mode. Operations that wait hold nothing by
+//   waiting. Holders answer revokes whatever else they wait for. So there is no deadlock, and nobody starves.
+// - A conflicting holder is asked once (`revoke`) for the wanted part of its range, down to the mode that may stand
+//   beside the want. Only its `release` (or the end of its session) changes what it holds.
+// - A release that names a batch counts when that batch has been answered (`applied`). Acquires that the session sent
+//   after such a release wait behind it, as the stream has them.
+// - A release counts only for keys still held in the mode that it names as the old one: another mode means that a
+//   newer grant is on its way, which the release did not know of.
+// - Between `granted` and `announce` the reply is being made (pages are read). Nothing that it contains is revoked
+//   before `announce`: the revoke must follow the reply on the stream.
+// - `extend` and `trim` widen a granted operation's ranges over keys that nobody else holds or wants, and give back
+//   what turned out to be too much; before `announce` only.
+//
+// Modes beyond read and write find their place in mode.ts; nothing here knows more than `modesConflict`.
+
+import { assert } from '../util/assert.ts';
+import {
+  compareKey,
+  compareRange,
+  earlierKey,
+  type Key,
+  rangesOverlap,
+  type TreeRange,
+} from '../util/range.ts';
+import { RangeForest } from '../util/range_map.ts';
+import { type GrantRange, Mode, type ModeChange } from '../wire/message.ts';
+import { Holder } from './holder.ts';
+import { Holders } from './holders.ts';
+import { modeBeside, modeSatisfies, modesConflict } from './mode.ts';
+import { packWriteGrants } from './packed_grants.ts';
+import { Waiters } from './waiters.ts';
+
+/** A range that an operation was newly given. */
+export interface NewGrant extends GrantRange {
+  /** The mode in which the session held it before; Mode.none when the client knows nothing of its items. */
+  readonly before: Mode;
+}
+
+/** One acquire. `order` and `grants` are the table's to change. */
+export interface Operation {
+  readonly order: number;
+  readonly session: number;
+  readonly wants: readonly GrantRange[];
+  /** What it was given beyond what its session held already. */
+  readonly grants: NewGrant[];
+}
+
+export type Output =
+  /** The operation holds all its wants: read what the reply needs, send it, then `announce`. */
+  | { readonly kind: 'granted'; readonly operation: Operation }
+  /** To be sent to the session as one revoke. */
+  | { readonly kind: 'revoke'; readonly session: number; readonly ranges: readonly ModeChange[] };
+
+/** A release that waits for its batch, or an acquire behind one. */
+type Queued =
+  | { readonly kind: 'release'; readonly afterBatch: number; readonly ranges: readonly ModeChange[] }
+  | { readonly kind: 'acquire'; readonly operation: Operation };
+
+class SessionGrants {
+  readonly number: number;
+  readonly held: Holder = new Holder();
+  /** What was asked back, and down to which mode. */
+  readonly revoking = new RangeForest<Mode>();
+  /** Granted operations whose reply has not been sent. */
+  readonly unannounced = new Set<Operation>();
+  /** Revokes that wait for an announcement. */
+  deferred: GrantRange[] = [];
+  /** In the order of the stream. */
+  readonly queue: Queued[] = [];
+  /** Number of the last batch that was answered. */
+  applied = 0;
+  /** Where `shed` goes on. */
+  shedHand: { tree: number; key: Key } | null = null;
+  packed: Buffer | null = null;
+  packedVersion = -1;
+
+  constructor(number: number) {
+    this.number = number;
+  }
+}
+
+export class GrantTable {
+  readonly #sessions = new Map<number, SessionGrants>();
+  readonly #holders = new Holders();
+  readonly #waiters = new Waiters<Operation>();
+  /** Waiting operations that may have become grantable. */
+  readonly #candidates = new Set<Operation>();
+  #outputs: Output[] = [];
+  readonly #revokes = new Map<number, ModeChange[]>();
+  #order = 0;
+
+  /** Operations that wait. */
+  get waiting(): number {
+    return this.#waiters.size;
+  }
+
+  /** Ranges in the table, all sessions together. */
+  get ranges(): number {
+    return this.#holders.size;
+  }
+
+  /** Ranges that a session holds. */
+  heldBy(session: number): number {
+    return this.#sessions.get(session)?.held.size ?? 0;
+  }
+
+  openSession(session: number): void {
+    assert(!this.#sessions.has(session), 'a session is opened once');
+    this.#sessions.set(session, new SessionGrants(session));
+  }
+
+  /** The session is over: what it holds is free, what it waits for is forgotten. */
+  endSession(session: number): void {
+    const own = this.#sessions.get(session);
+    if (own === undefined) return;
+    this.#sessions.delete(session);
+    this.#revokes.delete(session);
+    this.#outputs = this.#outputs.filter(
+      (output) => (output.kind === 'granted' ? output.operation.session : output.session) !== session,
+    );
+    for (const operation of this.#waiters.ofSession(session)) this.#forget(operation);
+    own.held.forEach((tree, start, end) => {
+      const range = { tree, start, end };
+      this.#holders.put(session, range, Mode.none);
+      this.#waiters.collect(range, this.#candidates);
+    });
+    this.#wake();
+  }
+
+  /**
+   * A session asks for the ranges of one operation. The answer comes as a `granted` output, now or later.
+   *
+   * @param wants - in any order; where they overlap the greater mode counts
+   */
+  acquire(session: number, wants: readonly GrantRange[]): Operation {
+    const own = this.#own(session);
+    const operation: Operation = { order: ++this.#order, session, wants: normalise(wants), grants: [] };
+    if (own.queue.length > 0) own.queue.push({ kind: 'acquire', operation });
+    else this.#enter(operation);
+    this.#wake();
+    return operation;
+  }
+
+  /** The reply of a granted operation was put on the stream: revokes may follow it. */
+  announce(operation: Operation): void {
+    const own = this.#sessions.get(operation.session);
+    if (own === undefined) return;
+    assert(own.unannounced.delete(operation), 'a granted operation is announced once');
+    const deferred = own.deferred;
+    own.deferred = [];
+    for (const range of deferred) this.#sendRevoke(own, range);
+  }
+
+  /**
+   * Widens a granted operation over `[range.start, x)`: as far as nobody else holds or wants the keys in a
+   * conflicting mode and the session itself holds nothing.
+   *
+   * @returns x, at most `range.end`
+   */
+  extend(operation: Operation, range: GrantRange): Key {
+    const own = this.#sessions.get(operation.session);
+    if (own === undefined) return range.start;
+    assert(own.unannounced.has(operation), 'only a granted operation is widened');
+    let end = this.#waiters.firstConflict(operation.session, range, range.mode);
+    own.held.forEachIn(range, (start) => {
+      end = earlierKey(end, start);
+      return false;
+    });
+    this.#holders.forEachIn(range, (start, _end, holders) => {
+      const conflict = modesConflict(holders.mode, range.mode);
+      if (conflict) end = earlierKey(end, start);
+      return !conflict;
+    });
+    if (compareKey(range.start, end) >= 0) return range.start;
+    this.#give(own, operation, { ...range, end });
+    return end;
+  }
+
+  /** Gives back a part of what `extend` added, which the reply will not contain. */
+  trim(operation: Operation, range: TreeRange): void {
+    const own = this.#sessions.get(operation.session);
+    if (own === undefined) return;
+    assert(own.unannounced.has(operation), 'only before the reply is anything given back quietly');
+    for (let at = operation.grants.length - 1; at >= 0; at--) {
+      const grant = operation.grants[at]!;
+      if (!rangesOverlap(grant, range)) continue;
+      const left: NewGrant[] = [];
+      if (compareKey(grant.start, range.start) < 0) left.push({ ...grant, end: range.start });
+      if (compareKey(range.end, grant.end) < 0) left.push({ ...grant, start: range.end });
+      operation.grants.splice(at, 1, ...left);
+      const start = compareKey(grant.start, range.start) < 0 ? range.start : grant.start;
+      this.#hold(own, { tree: range.tree, start, end: earlierKey(grant.end, range.end) }, grant.before);
+    }
+    this.#wake();
+  }
+
+  /** The reply could not be made: gives back all that the operation got. */
+  abandon(operation: Operation): void {
+    for (const grant of [...operation.grants]) this.trim(operation, grant);
+    this.announce(operation);
+  }
+
+  /** A session gives ranges back, or answers a revoke. */
+  release(session: number, ranges: readonly ModeChange[], afterBatch: number): void {
+    const own = this.#own(session);
+    if (own.queue.length > 0 || afterBatch > own.applied)
+      own.queue.push({ kind: 'release', afterBatch, ranges });
+    else this.#lower(own, ranges);
+    this.#wake();
+  }
+
+  /** A batch of the session was answered. */
+  applied(session: number, batch: number): void {
+    const own = this.#sessions.get(session);
+    if (own === undefined) return;
+    own.applied = Math.max(own.applied, batch);
+    for (let first = own.queue[0]; first !== undefined; first = own.queue[0]) {
+      if (first.kind === 'release') {
+        if (first.afterBatch > own.applied) break;
+        this.#lower(own, first.ranges);
+      } else this.#enter(first.operation);
+      own.queue.shift();
+    }
+    this.#wake();
+  }
+
+  /** Asks `count` ranges back of a session that holds too many, going round over its ranges. */
+  shed(session: number, count: number): void {
+    const own = this.#own(session);
+    const hand = own.shedHand;
+    const after: GrantRange[] = [];
+    const before: GrantRange[] = [];
+    own.held.forEach((tree, start, end, mode) => {
+      const passed =
+        hand !== null && (tree < hand.tree || (tree === hand.tree && compareKey(start, hand.key) < 0));
+      const list = passed ? before : after;
+      if (list.length < count) list.push({ tree, start, end, mode });
+    });
+    const chosen = [...after, ...before].slice(0, count);
+    for (const { tree, start, end } of chosen) {
+      this.#askBack(own, { tree, start, end, mode: Mode.none });
+      own.shedHand = { tree, key: end };
+    }
+  }
+
+  /** The session's write grants in the engine's form (packed_grants.ts). Made anew only after a change. */
+  packedWriteGrants(session: number): Buffer {
+    const own = this.#own(session);
+    if (own.packed === null || own.packedVersion !== own.held.version) {
+      own.packed = packWriteGrants(own.held);
+      own.packedVersion = own.held.version;
+    }
+    return own.packed;
+  }
+
+  /** Whether any session holds a key of `range` in any mode. */
+  isHeld(range: TreeRange): boolean {
+    return !this.#holders.forEachIn(range, () => false);
+  }
+
+  /** Whether the session holds all of `range` in a mode that satisfies `mode`. */
+  covers(session: number, range: TreeRange, mode: Mode): boolean {
+    return this.#sessions.get(session)?.held.covers(range, mode) ?? false;
+  }
+
+  /** What is to be sent, in order; empties it. Revokes of one session are one message. */
+  take(): Output[] {
+    const outputs = this.#outputs;
+    this.#outputs = [];
+    for (const [session, ranges] of this.#revokes) outputs.push({ kind: 'revoke', session, ranges });
+    this.#revokes.clear();
+    return outputs;
+  }
+
+  /** Checks every invariant; for tests and simulations. */
+  verify(): void {
+    this.#holders.verify();
+    this.#waiters.verify();
+    let pieces = 0;
+    for (const own of this.#sessions.values()) {
+      own.held.verify();
+      own.held.forEach((tree, start, end, mode) => {
+        const agreed = this.#holders.forEachIn({ tree, start, end }, (_start, _end, holders) => {
+          pieces++;
+          return holders.mode === mode && holders.sessions.includes(own.number);
+        });
+        assert(agreed, 'the table and the session agree on what is held');
+      });
+      own.revoking.forEach((tree, start, end, newMode) => {
+        own.held.forEachIn({ tree, start, end }, (_start, _end, held) => {
+          assert(!modeSatisfies(newMode, held), 'what is being revoked is still held in a greater mode');
+          return true;
+        });
+      });
+    }
+    let holdings = 0;
+    this.#holders.forEach((_tree, _start, _end, holders) => {
+      holdings += holders.sessions.length;
+      for (const session of holders.sessions)
+        assert(this.#sessions.has(session), 'a holder is a live session');
+    });
+    assert(holdings === pieces, 'nothing is held in the table alone');
+  }
+
+  #own(session: number): SessionGrants {
+    const own = this.#sessions.get(session);
+    assert(own !== undefined, 'the session is open');
+    return own;
+  }
+
+  /** Puts an operation among the waiters, to be tried at once. */
+  #enter(operation: Operation): void {
+    this.#waiters.add(operation);
+    this.#candidates.add(operation);
+  }
+
+  /** Takes an operation out of the waiters; those behind it may go on, or must now ask its session. */
+  #forget(operation: Operation): void {
+    this.#waiters.remove(operation);
+    this.#candidates.delete(operation);
+    for (const want of operation.wants) this.#waiters.collect(want, this.#candidates);
+  }
+
+  /** Tries the candidates in order of arrival until none is left. */
+  #wake(): void {
+    while (this.#candidates.size > 0) {
+      let first: Operation | undefined;
+      for (const candidate of this.#candidates) {
+        if (first === undefined || candidate.order < first.order) first = candidate;
+      }
+      this.#candidates.delete(first!);
+      this.#try(first!);
+    }
+  }
+
+  /** Grants a waiting operation, or asks those that stand in its way. */
+  #try(operation: Operation): void {
+    const own = this.#own(operation.session);
+    let blocked = false;
+    for (const want of operation.wants) {
+      for (const piece of own.held.missing(want, want.mode)) {
+        if (!this.#clear(operation, { ...piece, mode: want.mode })) blocked = true;
+      }
+      // What the session is about to lose it must be given anew, behind those who asked for it.
+      own.revoking.forEachIn(want, (_start, _end, newMode) => {
+        if (!modeSatisfies(newMode, want.mode)) blocked = true;
+        return !blocked;
+      });
+    }
+    if (blocked) return;
+    for (const want of operation.wants) {
+      for (const piece of own.held.missing(want, want.mode)) {
+        this.#give(own, operation, { ...piece, mode: want.mode });
+      }
+    }
+    own.unannounced.add(operation);
+    this.#outputs.push({ kind: 'granted', operation });
+    this.#forget(operation);
+  }
+
+  /** Whether nobody stands in the way of `piece`; asks the holders that do. */
+  #clear(operation: Operation, piece: GrantRange): boolean {
+    if (this.#waiters.conflictBefore(operation.order, operation.session, piece, piece.mode)) return false;
+    const inTheWay: { session: number; start: Key; end: Key }[] = [];
+    this.#holders.forEachIn(piece, (start, end, holders) => {
+      if (!modesConflict(holders.mode, piece.mode)) return true;
+      for (const session of holders.sessions) {
+        if (session !== operation.session) inTheWay.push({ session, start, end });
+      }
+      return true;
+    });
+    for (const { session, start, end } of inTheWay) {
+      const holder = this.#own(session);
+      holder.held.forEachIn({ tree: piece.tree, start, end }, (from, to, held) => {
+        const range = { tree: piece.tree, start: from, end: to };
+        this.#askBack(holder, { ...range, mode: modeBeside(held, piece.mode) });
+        return true;
+      });
+    }
+    return inTheWay.length === 0;
+  }
+
+  /** Notes that `range` is wanted back down to its mode, and sends a revoke for what was not asked back yet. */
+  #askBack(holder: SessionGrants, range: GrantRange): void {
+    const fresh: GrantRange[] = [];
+    holder.revoking.forEachPiece(range, (start, end, asked) => {
+      if (asked === undefined || !modeSatisfies(range.mode, asked)) fresh.push({ ...range, start, end });
+      return true;
+    });
+    for (const piece of fresh) {
+      holder.revoking.set(piece, piece.mode);
+      this.#sendRevoke(holder, piece);
+    }
+  }
+
+  /** Puts out a revoke of what is held of `range`, unless a reply that grants parts of it must be sent first. */
+  #sendRevoke(holder: SessionGrants, range: GrantRange): void {
+    for (const operation of holder.unannounced) {
+      if (operation.grants.some((grant) => rangesOverlap(grant, range))) {
+        holder.deferred.push(range);
+        return;
+      }
+    }
+    let ranges = this.#revokes.get(holder.number);
+    if (ranges === undefined) {
+      ranges = [];
+      this.#revokes.set(holder.number, ranges);
+    }
+    const list = ranges;
+    holder.held.forEachIn(range, (start, end, oldMode) => {
+      if (!modeSatisfies(range.mode, oldMode)) {
+        list.push({ tree: range.tree, start, end, oldMode, newMode: range.mode });
+      }
+      return true;
+    });
+    if (list.length === 0) this.#revokes.delete(holder.number);
+  }
+
+  /** Gives a session a range, noting what it had of it before. */
+  #give(own: SessionGrants, operation: Operation, range: GrantRange): void {
+    const pieces: NewGrant[] = [];
+    let at = range.start;
+    own.held.forEachIn(range, (start, end, before) => {
+      if (compareKey(at, start) < 0) pieces.push({ ...range, start: at, end: start, before: Mode.none });
+      pieces.push({ ...range, start, end, before });
+      at = end;
+      return true;
+    });
+    if (compareKey(at, range.end) < 0) pieces.push({ ...range, start: at, before: Mode.none });
+    operation.grants.push(...pieces);
+    own.held.add(range);
+    this.#holders.put(own.number, range, range.mode);
+  }
+
+  /** Makes a release count: lowers what is still held in the mode that it names. */
+  #lower(own: SessionGrants, ranges: readonly ModeChange[]): void {
+    for (const range of ranges) {
+      if (range.oldMode === range.newMode) continue;
+      const pieces: TreeRange[] = [];
+      own.held.forEachIn(range, (start, end, held) => {
+        if (held === range.oldMode) pieces.push({ tree: range.tree, start, end });
+        return true;
+      });
+      for (const piece of pieces) this.#hold(own, piece, range.newMode);
+    }
+  }
+
+  /** Sets what a session holds of `range` to a lesser mode; wakes those who want it. */
+  #hold(own: SessionGrants, range: TreeRange, mode: Mode): void {
+    own.held.add({ ...range, mode });
+    this.#holders.put(own.number, range, mode);
+    own.revoking.update(range, (newMode) =>
+      newMode !== undefined && !modeSatisfies(newMode, mode) ? newMode : undefined,
+    );
+    this.#waiters.collect(range, this.#candidates);
+  }
+}
+
+/** Sorts wants and makes them disjoint; where they overlap the greater mode counts. */
+function normalise(wants: readonly GrantRange[]): readonly GrantRange[] {
+  const sorted = [...wants].sort(compareRange);
+  const disjoint = sorted.every((want, at) => at === 0 || !rangesOverlap(sorted[at - 1]!, want));
+  if (disjoint) return sorted;
+  const forest = new RangeForest<Mode>();
+  for (const want of sorted) {
+    forest.update(want, (old) => (old === undefined || modeSatisfies(want.mode, old) ? want.mode : old));
+  }
+  const normal: GrantRange[] = [];
+  forest.forEach((tree, start, end, mode) => normal.push({ tree, start, end, mode }));
+  return normal;
+}
