@@ -43,6 +43,71 @@ export declare class FuseChannel {
   close(): void
 }
 
+/** An opened image. */
+export declare class NativeVolume {
+  /**
+   * Opens the image. `on_completed` is called when `completions` has something to take; `on_log` with each line that
+   * the engine has to say.
+   */
+  constructor(path: string, options: NativeVolumeOptions, onCompleted: () => void, onLog: (arg: string) => void)
+  /** What finished since the last call. */
+  completions(): Array<Completion>
+  info(): NativeVolumeInfo
+  stats(): NativeVolumeStats
+  /** Memory that only a commit gives back, bytes. */
+  dirtyBytes(): number
+  /** Whether so much has gathered that the next commit should not wait. */
+  wantsCommit(): boolean
+  /** Ids of the file trees that batches may change. */
+  writableTrees(): Array<number>
+  /** The highest inode number in use in a tree. */
+  highestInode(tree: number): number
+  /**
+   * Job: packs the items of `[start, end)` (17-byte keys). Completes with the page in `bytes` and the end of what
+   * it covers in `more`.
+   */
+  readItems(ticket: number, tree: number, start: Uint8Array, end: Uint8Array, bytesMax: number): void
+  /**
+   * Job: reads whole sectors of files. `extents` is tree, inode, offset and length of each, all from one applied state.
+   * Completes with the sectors one behind the other in `bytes` and their crc32c (u32, little-endian) in `more`.
+   */
+  readData(ticket: number, extents: Float64Array): void
+  /** Job: total, free and available bytes, as three f64 (little-endian) in `bytes`. */
+  statfs(ticket: number): void
+  /**
+   * Job: applies a batch, judged by the packed `grants` (none: the server itself). The arrays must not change until
+   * it completes. A refusal completes with its errno, text, and the index of the change in `number`.
+   */
+  apply(ticket: number, count: number, changes: Uint8Array, checksums: Uint8Array, data: Uint8Array, grants?: Uint8Array | undefined | null): void
+  /**
+   * Job: deletes nameless inodes of `tree` from number `from` on, but for those in `keep` (sorted); about `work`
+   * items. Completes with the number to go on from, or -1.
+   */
+  finishDeletes(ticket: number, tree: number, from: number, work: number, keep: Float64Array): void
+  /** Job: makes everything applied so far durable. Completes with the generation of the commit. */
+  commit(ticket: number): void
+  /**
+   * Finishes what was queued and ends the threads. The image is given back when the object is collected or the
+   * process ends. Not to be called while anything is expected to complete.
+   */
+  close(): void
+}
+
+/** The outcome of one job. `errno` is 0 on success; the meaning of the other fields is the job's. */
+export interface Completion {
+  ticket: number
+  /** Linux errno, 0 for success. */
+  errno: number
+  /** One line for the log when `errno` is not 0. */
+  text?: string
+  number?: number
+  bytes?: Buffer
+  more?: Buffer
+}
+
+/** crc32c of `data`. */
+export declare function crc32C(data: Uint8Array): number
+
 /** Numbers since the mount. */
 export interface FuseCounters {
   requests: number
@@ -60,3 +125,59 @@ export interface FuseMountOptions {
   flags: Array<string>
   allowOther: boolean
 }
+
+/**
+ * Makes a file system on an image file (made or lengthened to `size` bytes) or, without `size`, on what is there.
+ * Returns its id.
+ */
+export declare function makeFileSystem(path: string, size: number | undefined | null, options: NativeMkfsOptions): string
+
+export interface NativeMkfsOptions {
+  label: Uint8Array
+  /** Bytes of a tree block. */
+  nodesize: number
+  /** crc32c, xxhash64, sha256 or blake2. */
+  checksum: string
+  force: boolean
+}
+
+export interface NativeVolumeInfo {
+  fsid: string
+  label: Uint8Array
+  /** Generation of the last durable commit. */
+  generation: number
+  nodesize: number
+  sectorsize: number
+  checksum: string
+  deviceBytes: number
+  bytesUsed: number
+  incompatFlags: number
+  compatRoFlags: number
+  readOnly: boolean
+  readOnlyReasons: Array<string>
+}
+
+export interface NativeVolumeOptions {
+  readOnly: boolean
+  /** Bound of the engine's node cache, bytes. */
+  cacheBytes: number
+  /** Give freed space back to the file that holds the image. */
+  punchFreed: boolean
+}
+
+export interface NativeVolumeStats {
+  generation: number
+  batches: number
+  commits: number
+  dirtyBytes: number
+  snapshots: number
+  cacheNodes: number
+  cacheHits: number
+  cacheMisses: number
+  blocksRead: number
+  dataBytesRead: number
+  copiesFailed: number
+}
+
+/** Puts the crc32c of each 4 KiB sector of `data` into `target`; a last partial sector counts as padded with zeros. */
+export declare function sectorChecksums(data: Uint8Array, target: Uint32Array): void

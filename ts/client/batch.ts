@@ -6,7 +6,7 @@
 // A batch has a place in the client's order of operations from the beginning, and a number on the wire from when it
 // is sent. What is left of a refused batch keeps its place and gets a new number.
 
-import { ChangeLog } from '../item/change.ts';
+import type { ChangeLog } from '../item/change.ts';
 import type { PendingRun } from './file_state.ts';
 import { GATHER_BUFFER_BYTES, GATHER_BYTES } from './limits.ts';
 

@@ -6,20 +6,28 @@
 
 import { Holder } from '../coherency/holder.ts';
 import type { ItemLimits } from '../item/apply_change.ts';
-import { InodeField, inodeMode, inodeNbytes, inodeNlink, inodeSize, inodeTimeNsec, inodeTimeSec } from '../item/inode_item.ts';
+import {
+  InodeField,
+  inodeMode,
+  inodeNbytes,
+  inodeNlink,
+  inodeSize,
+  inodeTimeNsec,
+  inodeTimeSec,
+} from '../item/inode_item.ts';
 import { DERIVED, ItemType } from '../item/key.ts';
 import { getU64 } from '../item/number_fields.ts';
 import type { Clock } from '../util/clock.ts';
 import type { Crc32c } from '../util/crc32c.ts';
 import { Errno } from '../util/errno.ts';
 import { RangeForest } from '../util/range_map.ts';
-import { Mode } from '../wire/message.ts';
+import type { Mode } from '../wire/message.ts';
 import { Files } from './files.ts';
 import { InodeNumbers } from './inode_numbers.ts';
 import { ItemCache } from './item_cache.ts';
 import type { KernelCache } from './kernel_cache.ts';
 import { EXTENT_LENGTH_MAX, EXTENT_WINDOW_BYTES, NEXT_INDEX_MAX, WHOLE_EXTENTS_BYTES } from './limits.ts';
-import { Missing } from './missing.ts';
+import { type DataWant, Missing } from './missing.ts';
 import { inoOfNode, nodeOf, ROOT_NODE, treeOfNode } from './node_id.ts';
 import type { AttrOut } from './operations.ts';
 import { SpaceCredit } from './space_credit.ts';
@@ -41,6 +49,15 @@ export interface CoreOptions {
   readonly cacheBytes: number;
 }
 
+/** Space of the file system, bytes, as of `atMs` of the clock. */
+export interface SpaceReport {
+  readonly total: number;
+  readonly free: number;
+  readonly available: number;
+  readonly inodesUsed: number;
+  readonly atMs: number;
+}
+
 export class Core {
   readonly clock: Clock;
   readonly crc32c: Crc32c;
@@ -52,7 +69,7 @@ export class Core {
   readonly readOnly: boolean;
   readonly cacheBytes: number;
 
-  readonly items: ItemCache = new ItemCache();
+  readonly items: ItemCache;
   readonly held: Holder = new Holder();
   /** Ranges that are being given back: what they cover is answered, but the kernel may not keep it. */
   readonly leaving: RangeForest<boolean> = new RangeForest();
@@ -72,6 +89,13 @@ export class Core {
   /** Next index of directories, by node. */
   readonly nextIndex: Map<number, number> = new Map();
 
+  /** What the server said of its space, and when; null before. */
+  statfs: SpaceReport | null = null;
+  /** Reads bytes that nobody waits for; set by the client. */
+  readAhead: (want: DataWant) => void = () => {};
+  /** Asks for space and numbers before they run out; set by the client. */
+  topUp: (tree: number) => void = () => {};
+
   hits = 0;
   misses = 0;
 
@@ -85,6 +109,7 @@ export class Core {
     this.rootIno = options.rootIno;
     this.readOnly = options.readOnly;
     this.cacheBytes = options.cacheBytes;
+    this.items = new ItemCache(options.cacheBytes);
     this.stamp = new Stamp(options.clock);
   }
 
@@ -234,7 +259,8 @@ export class Core {
     if (this.files.unloggedBytes > 0) bytes += this.#unloggedGrowth(node, bytes, out.size);
     out.blocks = Math.ceil(bytes / 4096) * 8;
     out.cacheable =
-      this.isLasting(tree, ino, ItemType.inodeItem, 0) && this.isLasting(tree, ino, ItemType.inodeItem, DERIVED);
+      this.isLasting(tree, ino, ItemType.inodeItem, 0) &&
+      this.isLasting(tree, ino, ItemType.inodeItem, DERIVED);
     return 0;
   }
 
@@ -247,7 +273,6 @@ export class Core {
     return Math.max(0, Math.min(bytes, Math.ceil(size / 4096) * 4096 - nbytes));
   }
 }
-
 
 interface MutableKey {
   objectid: number;

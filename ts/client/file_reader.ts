@@ -4,7 +4,13 @@
 // asked for. Decides what is worth reading ahead: more of a file that is read in order, and the next small files of
 // a program that reads file after file.
 
-import { EXTENT_HEAD_BYTES, ExtentType, extentIsHole, extentLength, extentType } from '../item/extent_data.ts';
+import {
+  EXTENT_HEAD_BYTES,
+  ExtentType,
+  extentIsHole,
+  extentLength,
+  extentType,
+} from '../item/extent_data.ts';
 import { FileMode, inodeMode, inodeSize } from '../item/inode_item.ts';
 import { ItemType } from '../item/key.ts';
 import { Mode } from '../wire/message.ts';
@@ -219,7 +225,8 @@ export class NeighbourReader {
       const size = inodeSize(items.view, items.start);
       const isFile = (inodeMode(items.view, items.start) & FileMode.typeMask) === FileMode.regular;
       if (!isFile || size === 0 || size > NEIGHBOUR_FILE_BYTES) continue;
-      if (!core.held.holds(tree, ino, ItemType.extentData, 0, Mode.read) || !isStored(core, tree, ino)) continue;
+      if (!core.held.holds(tree, ino, ItemType.extentData, 0, Mode.read) || !isStored(core, tree, ino))
+        continue;
       const file = core.files.get(core.nodeOf(tree, ino));
       if (file !== undefined && (file.clean.length > 0 || file.pending.length > 0 || file.isDirty)) continue;
       found.push({ tree, ino, start: 0, end: size });

@@ -13,14 +13,15 @@
 
 import type { ItemMap } from '../item/item_map.ts';
 import { compareKeys } from '../item/key.ts';
-import { HEAD_BYTES, CachePage } from './cache_page.ts';
+import { compareKey, type Key, type TreeRange } from '../util/range.ts';
+import { CachePage, HEAD_BYTES } from './cache_page.ts';
 import { FRAME_BYTES, PagePool } from './page_pool.ts';
 
 /** Pages of one group of the index: bounds what a new page moves there. */
 const GROUP_PAGES = 256;
 
-/** Frames taken for the cache to become one age older: 2 MiB, so that 64 MiB have 32 ages. */
-const AGE_FRAMES = 64;
+/** Ages that a full cache spans. */
+const AGES = 32;
 
 class Group {
   count = 0;
@@ -111,6 +112,8 @@ export class ItemCache implements ItemMap {
   readonly #pool = new PagePool();
   readonly #trees = new Map<number, TreeIndex>();
   #takenFrames = 0;
+  /** Frames taken for the cache to become one age older. */
+  readonly #ageFrames: number;
   // Where `#locate` arrived.
   #tree = -1;
   #index: TreeIndex | null = null;
@@ -119,13 +122,18 @@ export class ItemCache implements ItemMap {
   #page: CachePage = new CachePage(this.#pool.take(0), 0, 0, 0);
   #slot = 0;
 
+  /** @param cacheBytes - the bound under which eviction.ts keeps the cache. */
+  constructor(cacheBytes: number) {
+    this.#ageFrames = Math.max(1, Math.floor(cacheBytes / FRAME_BYTES / AGES));
+  }
+
   /** Bytes of memory that pages take. */
   get usedBytes(): number {
     return this.#pool.usedBytes;
   }
 
   #newPage(bytes: number, objectid: number, type: number, offset: number): CachePage {
-    if (++this.#takenFrames % AGE_FRAMES === 0) this.age++;
+    if (++this.#takenFrames % this.#ageFrames === 0) this.age++;
     const page = new CachePage(this.#pool.take(bytes), objectid, type, offset);
     page.usedAt = this.age;
     return page;
@@ -299,7 +307,7 @@ export class ItemCache implements ItemMap {
       // A large item is put between two pages; otherwise the page is halved.
       const at = needed > FRAME_BYTES / 4 || page.count === 1 ? slot : page.count >>> 1;
       fresh = page.splitAt(at, this.#pool);
-      if (++this.#takenFrames % AGE_FRAMES === 0) this.age++;
+      if (++this.#takenFrames % this.#ageFrames === 0) this.age++;
     }
     this.#addPage(fresh);
   }
@@ -416,6 +424,22 @@ export class ItemCache implements ItemMap {
       }
       if (before !== null) visit(before, tree, Infinity, 0, 0);
     }
+  }
+
+  /** Calls `visit` for every page with keys in the range, with the part of the range that it owns. */
+  visitPagesIn(range: TreeRange, visit: (page: CachePage, start: Key, end: Key) => void): void {
+    const { tree, start, end } = range;
+    let page = this.#locate(tree, start.objectid, start.type, start.offset);
+    let from = start;
+    while (this.#nextPage()) {
+      const next = this.#page;
+      const low = { objectid: next.lowObjectid, type: next.lowType, offset: next.lowOffset };
+      if (compareKey(low, end) >= 0) break;
+      if (compareKey(from, low) < 0) visit(page, from, low);
+      page = next;
+      from = low;
+    }
+    visit(page, from, end);
   }
 
   /** The youngest batch that changed a page which owns keys of `[start, end)`. */

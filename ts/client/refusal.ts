@@ -116,7 +116,8 @@ export class RefusalFilter implements BatchFilter {
     const node = nodeOf(tree, reader.ino);
     if (this.#unborn.has(node)) return true;
     if (this.#torn.has(node)) {
-      if (kind === ChangeKind.putData || kind === ChangeKind.cut || kind === ChangeKind.preallocate) return true;
+      if (kind === ChangeKind.putData || kind === ChangeKind.cut || kind === ChangeKind.preallocate)
+        return true;
       if (kind === ChangeKind.setFields && (reader.fields.mask & FieldMask.size) !== 0) return true;
     }
     if (kind !== ChangeKind.addName && kind !== ChangeKind.removeName && kind !== ChangeKind.rename) {

@@ -15,8 +15,8 @@
 import { ChangeLog, FieldMask, InodeFields } from '../item/change.ts';
 import type { Clock, Timer } from '../util/clock.ts';
 import type { Crc32c } from '../util/crc32c.ts';
-import type { Peer } from '../wire/peer.ts';
 import type { BatchReply, Refusal } from '../wire/message.ts';
+import type { Peer } from '../wire/peer.ts';
 import { Batch } from './batch.ts';
 import type { ItemCache } from './item_cache.ts';
 import {

@@ -48,7 +48,8 @@ export interface NewGrant extends GrantRange {
 
 /** One acquire. `order` and `grants` are the table's to change. */
 export interface Operation {
-  readonly order: number;
+  /** Place among those that wait; 0 before it came to wait. */
+  order: number;
   readonly session: number;
   readonly wants: readonly GrantRange[];
   /** What it was given beyond what its session held already. */
@@ -144,7 +145,7 @@ export class GrantTable {
    */
   acquire(session: number, wants: readonly GrantRange[]): Operation {
     const own = this.#own(session);
-    const operation: Operation = { order: ++this.#order, session, wants: normalise(wants), grants: [] };
+    const operation: Operation = { order: 0, session, wants: normalise(wants), grants: [] };
     if (own.queue.length > 0) own.queue.push({ kind: 'acquire', operation });
     else this.#enter(operation);
     this.#wake();
@@ -198,7 +199,7 @@ export class GrantTable {
       if (compareKey(grant.start, range.start) < 0) left.push({ ...grant, end: range.start });
       if (compareKey(range.end, grant.end) < 0) left.push({ ...grant, start: range.end });
       operation.grants.splice(at, 1, ...left);
-      const start = compareKey(grant.start, range.start) < 0 ? range.start : grant.start;
+      const start = laterKey(grant.start, range.start);
       this.#hold(own, { tree: range.tree, start, end: earlierKey(grant.end, range.end) }, grant.before);
     }
     this.#wake();
@@ -320,6 +321,7 @@ export class GrantTable {
 
   /** Puts an operation among the waiters, to be tried at once. */
   #enter(operation: Operation): void {
+    operation.order = ++this.#order;
     this.#waiters.add(operation);
     this.#candidates.add(operation);
   }
@@ -452,6 +454,8 @@ export class GrantTable {
         return true;
       });
       for (const piece of pieces) this.#hold(own, piece, range.newMode);
+      // Should a reply that is being made fail, its session must not fall back to what it has given up meanwhile.
+      for (const operation of own.unannounced) lowerBefore(operation.grants, range);
     }
   }
 
@@ -466,6 +470,20 @@ export class GrantTable {
   }
 }
 
+/** Notes a release in what grants would fall back to. */
+function lowerBefore(grants: NewGrant[], range: ModeChange): void {
+  for (let at = grants.length - 1; at >= 0; at--) {
+    const grant = grants[at]!;
+    if (grant.before !== range.oldMode || !rangesOverlap(grant, range)) continue;
+    const start = laterKey(grant.start, range.start);
+    const end = earlierKey(grant.end, range.end);
+    const pieces: NewGrant[] = [{ ...grant, start, end, before: range.newMode }];
+    if (compareKey(grant.start, start) < 0) pieces.unshift({ ...grant, end: start });
+    if (compareKey(end, grant.end) < 0) pieces.push({ ...grant, start: end });
+    grants.splice(at, 1, ...pieces);
+  }
+}
+
 /** Sorts wants and makes them disjoint; where they overlap the greater mode counts. */
 function normalise(wants: readonly GrantRange[]): readonly GrantRange[] {
   const sorted = [...wants].sort(compareRange);
@@ -476,6 +494,8 @@ function normalise(wants: readonly GrantRange[]): readonly GrantRange[] {
     forest.update(want, (old) => (old === undefined || modeSatisfies(want.mode, old) ? want.mode : old));
   }
   const normal: GrantRange[] = [];
-  forest.forEach((tree, start, end, mode) => normal.push({ tree, start, end, mode }));
+  forest.forEach((tree, start, end, mode) => {
+    normal.push({ tree, start, end, mode });
+  });
   return normal;
 }

@@ -59,10 +59,20 @@ export class ParkedRequests {
     return copy;
   }
 
+  /** The page that a parked WRITE kept locked, when an invalidation left it out; else null. */
+  static pageLeftOut(request: RequestView): { start: number; end: number } | null {
+    if (!request.leftOut) return null;
+    const { words, body } = request;
+    const end = get64(words, body + In.write.offset) + words[body + In.write.size]!;
+    const start = Math.floor((end - 1) / PAGE_BYTES) * PAGE_BYTES;
+    return { start, end: start + PAGE_BYTES };
+  }
+
   /**
    * Calls `visit` with the page-aligned byte ranges of `node` that the kernel keeps locked for parked requests: those of
    * a READ, and the last page of a WRITE that ends or starts within a page. Locked pages hold nothing that can be
-   * read, and an invalidation would wait for them.
+   * read, and an invalidation would wait for them. (The WRITE's page may hold something after all, if it was cached
+   * before: `leftOut` has it invalidated after the answer.)
    */
   forEachLockedRange(node: number, visit: (start: number, end: number) => void): void {
     for (const request of this.requests.values()) {
@@ -75,6 +85,7 @@ export class ParkedRequests {
       if (request.opcode === Opcode.READ) {
         visit(Math.floor(offset / PAGE_BYTES) * PAGE_BYTES, lastPage + PAGE_BYTES);
       } else if (offset % PAGE_BYTES !== 0 || end % PAGE_BYTES !== 0) {
+        request.leftOut = true;
         visit(lastPage, lastPage + PAGE_BYTES);
       }
     }

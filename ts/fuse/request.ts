@@ -35,6 +35,8 @@ export class RequestView {
   length = 0;
   /** Its effect has taken place and only its answer waits: a signal comes too late. */
   effective = false;
+  /** A page that it keeps locked was left out of an invalidation, which must be made up for after the answer. */
+  leftOut = false;
 
   constructor(bytes: Uint8Array) {
     this.bytes = bytes;

@@ -116,12 +116,20 @@ export class RequestServer {
       if (!this.parked.take(copy)) return;
       if (error < 0) {
         this.answer(copy, error);
+        this.makeUpFor(copy);
         return;
       }
       if (handler(copy) !== MISS) break;
       this.parked.put(copy);
     }
     this.driver.flushSoon();
+    this.makeUpFor(copy);
+  }
+
+  /** Forgets the page that an invalidation had to leave out while this request kept it locked. */
+  private makeUpFor(copy: RequestView): void {
+    const page = ParkedRequests.pageLeftOut(copy);
+    if (page !== null) this.kernel.forgetBytes(copy.node, page.start, page.end);
   }
 
   private answer(request: RequestView, error: number): void {
@@ -152,12 +160,16 @@ export class RequestServer {
     } else {
       this.answer(copy, Math.min(result, 0));
     }
+    this.makeUpFor(copy);
   }
 
   /** INTERRUPT: if its request waits, it is answered now. One that does not wait has been answered. */
   private interrupt(request: RequestView): number {
     const copy = this.parked.takeByUnique(get64(request.words, request.body + In.interrupt.unique));
-    if (copy !== null) this.driver.replies.status(copy.uniqueLow, copy.uniqueHigh, -Errno.EINTR);
+    if (copy !== null) {
+      this.driver.replies.status(copy.uniqueLow, copy.uniqueHigh, -Errno.EINTR);
+      this.makeUpFor(copy);
+    }
     return ANSWERED;
   }
 

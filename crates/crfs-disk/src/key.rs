@@ -58,6 +58,14 @@ impl Key {
         offset.copy_from_slice(&bytes[9..]);
         Key::new(u64::from_be_bytes(objectid), bytes[8], u64::from_be_bytes(offset))
     }
+
+    pub fn to_be_bytes(self) -> [u8; Key::SIZE] {
+        let mut bytes = [0; Key::SIZE];
+        bytes[..8].copy_from_slice(&self.objectid.to_be_bytes());
+        bytes[8] = self.kind;
+        bytes[9..].copy_from_slice(&self.offset.to_be_bytes());
+        bytes
+    }
 }
 
 impl fmt::Display for Key {

@@ -8,7 +8,7 @@ mod support;
 use crfs_device::{Access, BlockDevice, FileDevice, MemoryDevice, RecordingDevice};
 use crfs_disk::{ChecksumKind, Uuid};
 use crfs_engine::{EngineError, MkfsOptions, mkfs};
-use crfs_testkit::{LoopMount, btrfs_check, run, scratch_dir};
+use crfs_testkit::{LoopDevice, LoopMount, btrfs_check, run, scratch_dir};
 use std::path::Path;
 
 fn make(image: &Path, size: u64, options: &MkfsOptions) -> Uuid {
@@ -134,6 +134,24 @@ fn a_power_cut_leaves_a_whole_file_system_or_none() {
 }
 
 #[test]
+fn a_block_device_is_made_and_held() {
+    let scratch = scratch_dir();
+    let image = scratch.file("image");
+    std::fs::File::create(&image).unwrap().set_len(256 << 20).unwrap();
+    let loop_device = LoopDevice::new(&image);
+    let device = FileDevice::create(loop_device.path(), 256 << 20).unwrap();
+    mkfs(&device, &MkfsOptions::default()).unwrap();
+    assert!(FileDevice::open(loop_device.path(), Access::ReadWrite).is_err());
+    drop(device);
+    let device = FileDevice::open(loop_device.path(), Access::ReadWrite).unwrap();
+    assert_eq!(device.size(), 256 << 20);
+    support::walk(&support::open(std::sync::Arc::new(device), false).unwrap());
+    btrfs_check(loop_device.path());
+    drop(loop_device);
+    btrfs_check(&image);
+}
+
+#[test]
 fn a_busy_image_says_so() {
     let scratch = scratch_dir();
     let image = scratch.file("image");
@@ -151,7 +169,7 @@ fn a_busy_image_says_so() {
     let mount = LoopMount::new(&image, "");
     let error = FileDevice::open(&image, Access::ReadWrite).unwrap_err();
     assert!(error.to_string().contains("loop"), "{error}");
-    let error = FileDevice::open(Path::new(mount.loop_device()), Access::ReadWrite).unwrap_err();
+    let error = FileDevice::open(mount.loop_device(), Access::ReadWrite).unwrap_err();
     assert!(error.to_string().contains("mounted"), "{error}");
     mount.unmount();
     FileDevice::open(&image, Access::ReadWrite).unwrap();

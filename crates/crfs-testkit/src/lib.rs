@@ -127,32 +127,69 @@ fn check_in_mode(image: &Path, mode: &[&str]) -> Result<(), String> {
     if clean { Ok(()) } else { Err(text) }
 }
 
+/// A loop device over an image; detached when dropped.
+#[derive(Debug)]
+pub struct LoopDevice {
+    /// `/dev/loop3`
+    path: PathBuf,
+}
+
+impl LoopDevice {
+    pub fn new(image: &Path) -> LoopDevice {
+        let text = run("losetup", [OsStr::new("--find"), OsStr::new("--show"), image.as_os_str()]);
+        // Warnings may follow the name.
+        let name = text.lines().next().unwrap_or_default().trim();
+        assert!(name.starts_with("/dev/loop"), "losetup answered {text:?}");
+        LoopDevice { path: PathBuf::from(name) }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `loop3`
+    fn name(&self) -> &str {
+        self.path.file_name().and_then(OsStr::to_str).unwrap_or_default()
+    }
+}
+
+impl Drop for LoopDevice {
+    fn drop(&mut self) {
+        try_run("losetup", [OsStr::new("-d"), self.path.as_os_str()]);
+        // Detaching is lazy while somebody (udev) has the device open; the image counts as busy until it is done.
+        let backing = Path::new("/sys/block").join(self.name()).join("loop/backing_file");
+        for _ in 0..500 {
+            if !backing.exists() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}
+
 /// An image that Linux serves through a loop device; unmounted and detached when dropped.
 #[derive(Debug)]
 pub struct LoopMount {
     dir: PathBuf,
-    loop_device: String,
+    device: LoopDevice,
     mounted: bool,
 }
 
 impl LoopMount {
-    /// Mounts the image read-write with further mount options (`""` for none), on a directory beside it.
+    /// Mounts the image with the given mount options (`""` for none), on a directory beside it.
     pub fn new(image: &Path, options: &str) -> LoopMount {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let mut name = image.file_name().unwrap_or_default().to_os_string();
         name.push(format!(".mnt{}", NEXT.fetch_add(1, Ordering::Relaxed)));
         let dir = image.with_file_name(name);
         std::fs::create_dir(&dir).expect("the directory beside the image is writable");
-        let attach = [OsStr::new("--find"), OsStr::new("--show"), image.as_os_str()];
-        // Warnings may follow the name.
-        let loop_device = run("losetup", attach).lines().next().unwrap_or_default().trim().to_string();
-        let mut mount = LoopMount { dir, loop_device, mounted: false };
+        let mut mount = LoopMount { dir, device: LoopDevice::new(image), mounted: false };
         mark_kernel_log(&mount.mark());
         let mut args: Vec<&OsStr> = vec![OsStr::new("-t"), OsStr::new("btrfs")];
         if !options.is_empty() {
             args.extend([OsStr::new("-o"), OsStr::new(options)]);
         }
-        args.extend([OsStr::new(&mount.loop_device), mount.dir.as_os_str()]);
+        args.extend([mount.device.path.as_os_str(), mount.dir.as_os_str()]);
         run("mount", args);
         mount.mounted = true;
         mount
@@ -164,16 +201,17 @@ impl LoopMount {
     }
 
     /// The device behind it, `/dev/loop3`.
-    pub fn loop_device(&self) -> &str {
-        &self.loop_device
+    pub fn loop_device(&self) -> &Path {
+        self.device.path()
     }
 
     /// Unmounts and detaches; panics when Linux refuses, or wrote a BTRFS warning or error into the kernel log while the
     /// image was mounted.
     pub fn unmount(mut self) {
+        let (done, text) = self.leave();
+        assert!(done, "unmounting {} failed:\n{text}", self.dir.display());
+        // Only now: errors of the last writes are among them.
         let complaints = self.kernel_complaints();
-        let text = self.detach();
-        assert!(text.is_empty(), "unmounting {} failed:\n{text}", self.dir.display());
         assert!(
             complaints.is_empty(),
             "the kernel complained about {}:\n{complaints:#?}",
@@ -183,7 +221,7 @@ impl LoopMount {
 
     /// What Linux's btrfs wrote into the kernel log about this mount at level warning or above.
     pub fn kernel_complaints(&self) -> Vec<String> {
-        let name = self.loop_device.trim_start_matches("/dev/");
+        let name = self.device.name();
         let about_us = [format!("device {name}"), format!("on {name}")];
         let text = run("dmesg", ["--level", "emerg,alert,crit,err,warn"]);
         let mark = self.mark();
@@ -202,45 +240,24 @@ impl LoopMount {
         format!("test mount of {}", self.dir.display())
     }
 
-    /// Undoes everything that was done; returns the complaints.
-    fn detach(&mut self) -> String {
-        let mut complaints = String::new();
-        if std::mem::take(&mut self.mounted) {
-            let (done, text) = try_run("umount", [self.dir.as_os_str()]);
-            if !done {
-                complaints.push_str(&text);
-                // A test that panicked may have left a file open; the loop device must not stay.
-                try_run("umount", [OsStr::new("-l"), self.dir.as_os_str()]);
-            }
+    fn leave(&mut self) -> (bool, String) {
+        if !std::mem::take(&mut self.mounted) {
+            return (true, String::new());
         }
-        let device = std::mem::take(&mut self.loop_device);
-        if !device.is_empty() {
-            let (done, text) = try_run("losetup", [OsStr::new("-d"), OsStr::new(&device)]);
-            if !done {
-                complaints.push_str(&text);
-            }
-            wait_until_detached(&device);
+        let answer = try_run("umount", [self.dir.as_os_str()]);
+        if !answer.0 {
+            // A test that panicked may have left a file open; the loop device must not stay.
+            try_run("umount", [OsStr::new("-l"), self.dir.as_os_str()]);
         }
+        // A leftover in the temporary directory is no reason to fail a test that passed.
         let _ = std::fs::remove_dir(&self.dir);
-        complaints
-    }
-}
-
-/// Detaching is lazy while somebody (udev) has the device open; the image counts as busy until it is done.
-fn wait_until_detached(device: &str) {
-    let name = device.trim_start_matches("/dev/");
-    let backing = Path::new("/sys/block").join(name).join("loop/backing_file");
-    for _ in 0..500 {
-        if !backing.exists() {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        answer
     }
 }
 
 impl Drop for LoopMount {
     fn drop(&mut self) {
-        self.detach();
+        self.leave();
     }
 }
 

@@ -37,7 +37,7 @@ function give(dir: number, name: string, node: number, mode = 0o100644): void {
 
 function park(opcode: number, node: number, offset: number, size: number): void {
   const words = new Uint32Array(20);
-  words.set([80, opcode, words.length, 0, node, 0, 0, 0, 0, 0, 0, 0, offset, 0, size]);
+  words.set([80, opcode, offset + 2, 0, node, 0, 0, 0, 0, 0, 0, 0, offset, 0, size]);
   const view = new RequestView(new Uint8Array(words.buffer));
   view.moveTo(new Uint32Array([0, opcode, 80, 0, 0, 0, 0, 0]), 0);
   parked.add(view, 80);

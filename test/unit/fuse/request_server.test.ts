@@ -90,6 +90,22 @@ describe('the request server', () => {
     expect(server.counters()).toMatchObject({ parked: 0, parkedBytes: 0, names: 1 });
   });
 
+  it('makes up for a page that an invalidation left out while its WRITE waited', async () => {
+    const { release } = held();
+    const { id } = fs.remoteCreate('', 'f', '');
+    driver.deliver({ opcode: Opcode.LOOKUP, unique: 2, name: 'f' });
+    fs.missWhen = (operation) => operation === 'write';
+    const fixed = [1, 0, 4000, 0, 200, 0, 0, 0, 0, 0];
+    driver.deliver({ opcode: Opcode.WRITE, unique: 4, node: id, fixed, data: new Uint8Array(200) });
+    server.kernel.forgetBytes(id, 0, 16_384);
+    await server.kernel.settled();
+    expect(driver.told.slice(1)).toEqual([`inode ${id} 0 4096`, `inode ${id} 8192 8192`]);
+    release(0);
+    await turn();
+    await server.kernel.settled();
+    expect(driver.told.at(-1)).toBe(`inode ${id} 4096 4096`);
+  });
+
   it('answers with the error of what could not be fetched', async () => {
     const { release } = held();
     fs.missWhen = () => true;

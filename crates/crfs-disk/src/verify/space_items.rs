@@ -4,7 +4,7 @@
 
 use super::ItemContext;
 use crate::chunk::{BlockGroupItem, Chunk, DevExtent, DevItem};
-use crate::constants::{STRIPE_LEN, block_group, extent_flag, free_space_flag, item_type, objectid};
+use crate::constants::{block_group, extent_flag, free_space_flag, item_type, objectid};
 use crate::extent::{ExtentDataRef, ExtentHead, InlineRef, TreeBlockInfo};
 use crate::free_space::{FreeSpaceInfo, bitmap_bytes};
 use crate::header::MAX_LEVEL;
@@ -252,7 +252,6 @@ pub fn check_chunk(item: &ItemContext<'_>) -> Result<(), String> {
             format!("invalid stripe offset {}", stripe.offset)
         })?;
     }
-    debug_assert_eq!(chunk.head.stripe_len, STRIPE_LEN);
     Ok(())
 }
 

@@ -7,7 +7,7 @@
 use super::{DEVID, GENERATION, Plan};
 use crate::error::{EngineError, Result};
 use crfs_disk::chunk::{BlockGroupItem, DevExtent};
-use crfs_disk::constants::{NAME_MAX, SECTOR_SIZE, extent_flag, file_type};
+use crfs_disk::constants::{SECTOR_SIZE, extent_flag, file_type};
 use crfs_disk::dir::DirEntry;
 use crfs_disk::extent::{ExtentHead, ExtentItem, InlineRef};
 use crfs_disk::free_space::FreeSpaceInfo;
@@ -203,7 +203,6 @@ fn root_items(plan: &Plan, address: impl Fn(u64) -> u64) -> Result<Items> {
     items.push((Key::new(dir, item_type::INODE_ITEM, 0), inode.encode().to_vec()));
     items.push((Key::new(dir, item_type::INODE_REF, dir), dot_dot()));
     let name = b"default";
-    debug_assert!(name.len() <= NAME_MAX);
     let location = Key::new(objectid::FS_TREE, item_type::ROOT_ITEM, u64::MAX);
     let mut data = Vec::new();
     DirEntry { location, transid: 0, kind: file_type::DIR, name, data: b"" }.append_to(&mut data);

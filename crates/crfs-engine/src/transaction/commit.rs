@@ -272,6 +272,8 @@ impl Freeze<'_> {
                 }
             });
         }
+        let count = homeless.len();
+        let mut placed = Vec::with_capacity(count);
         for purpose in [Purpose::System, Purpose::Metadata] {
             let mine: Vec<_> = homeless.iter().filter(|(tree, _)| purpose_of(*tree) == purpose).collect();
             if mine.is_empty() {
@@ -282,11 +284,16 @@ impl Freeze<'_> {
             let blocks = run.space.allocate_nodes(purpose, mine.len(), source)?;
             for ((tree, node), bytenr) in mine.iter().zip(blocks) {
                 node.set_address(bytenr);
-                self.extent_tree().insert_block(bytenr, node.level(), *tree)?;
-                self.note_used(bytenr, self.nodesize)?;
+                placed.push((bytenr, node.level(), *tree));
             }
         }
-        Ok(homeless.len())
+        // Inserting edits nodes of this very list: whoever still holds them would make each edit a copy.
+        drop(homeless);
+        for (bytenr, level, tree) in placed {
+            self.extent_tree().insert_block(bytenr, level, tree)?;
+            self.note_used(bytenr, self.nodesize)?;
+        }
+        Ok(count)
     }
 
     /// Takes replaced blocks, and nodes that vanished after they had an address, out of the extent tree.

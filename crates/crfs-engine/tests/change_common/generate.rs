@@ -38,7 +38,11 @@ impl Generator {
         let mut state = fs.clone();
         let length = 1 + draw.below(12);
         let mut ends = vec![0];
-        while u64::from(builder.count) < length {
+        // Some attempts find nothing to do.
+        for _ in 0..3 * length {
+            if u64::from(builder.count) >= length {
+                break;
+            }
             let wanton = draw.one_in(24);
             let mut one = Builder::default();
             self.changes(draw, &state, wanton, &mut one);

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The grant table, case by case. grant_table.property.test.ts drives it at random.
+
+import { expect, test } from 'vitest';
+import { GrantTable, type Operation, type Output } from '../../../ts/coherency/grant_table.ts';
+import { inodeRange, type TreeRange } from '../../../ts/util/range.ts';
+import { type GrantRange, Mode, type ModeChange } from '../../../ts/wire/message.ts';
+
+const { none, read, write } = Mode;
+
+function inodes(first: number, end: number): TreeRange {
+  return { tree: 5, start: inodeRange(5, first).start, end: inodeRange(5, end).start };
+}
+
+function want(first: number, end: number, mode: Mode): GrantRange {
+  return { ...inodes(first, end), mode };
+}
+
+function change(first: number, end: number, oldMode: Mode, newMode: Mode): ModeChange {
+  return { ...inodes(first, end), oldMode, newMode };
+}
+
+function tableWith(sessions: number): GrantTable {
+  const table = new GrantTable();
+  for (let session = 1; session <= sessions; session++) table.openSession(session);
+  return table;
+}
+
+/** Takes the outputs, announces what was granted; says them in short. */
+function drain(table: GrantTable): string[] {
+  const said: string[] = [];
+  for (;;) {
+    table.verify();
+    const outputs = table.take();
+    if (outputs.length === 0) return said;
+    for (const output of outputs) {
+      said.push(short(output));
+      if (output.kind === 'granted') table.announce(output.operation);
+    }
+  }
+}
+
+function short(output: Output): string {
+  if (output.kind === 'granted') {
+    const grants = output.operation.grants.map((grant) => `${inoRange(grant)}=${grant.before}>${grant.mode}`);
+    return `${output.operation.session} granted ${grants.join(' ')}`.trim();
+  }
+  const ranges = output.ranges.map((range) => `${inoRange(range)}=${range.oldMode}>${range.newMode}`);
+  return `${output.session} revoke ${ranges.join(' ')}`;
+}
+
+function inoRange(range: TreeRange): string {
+  return `${range.start.objectid}..${range.end.objectid}`;
+}
+
+test('free ranges are granted at once and together; what is held already is not granted again', () => {
+  const table = tableWith(1);
+  table.acquire(1, [want(400, 401, write), want(300, 310, read)]);
+  expect(drain(table)).toEqual(['1 granted 300..310=0>1 400..401=0>3']);
+  table.acquire(1, [want(305, 315, write), want(400, 401, read)]);
+  expect(drain(table)).toEqual(['1 granted 305..310=1>3 310..315=0>3']);
+  expect(table.heldBy(1)).toBe(3);
+});
+
+test('readers share; a writer asks back only what it wants of them', () => {
+  const table = tableWith(3);
+  table.acquire(1, [want(300, 400, read)]);
+  table.acquire(2, [want(350, 450, read)]);
+  drain(table);
+  table.acquire(3, [want(360, 361, write)]);
+  expect(drain(table)).toEqual(['1 revoke 360..361=1>0', '2 revoke 360..361=1>0']);
+  table.release(1, [change(360, 361, read, none)], 0);
+  expect(drain(table)).toEqual([]);
+  table.release(2, [change(360, 361, read, none)], 0);
+  expect(drain(table)).toEqual(['3 granted 360..361=0>3']);
+  expect(table.covers(1, inodes(300, 360), read)).toBe(true);
+});
+
+test('a reader leaves the writer its read', () => {
+  const table = tableWith(2);
+  table.acquire(1, [want(300, 400, write)]);
+  drain(table);
+  table.acquire(2, [want(310, 320, read)]);
+  expect(drain(table)).toEqual(['1 revoke 310..320=3>1']);
+  table.release(1, [change(310, 320, write, read)], 0);
+  expect(drain(table)).toEqual(['2 granted 310..320=0>1']);
+  expect(table.covers(1, inodes(300, 400), read)).toBe(true);
+  expect(table.covers(1, inodes(310, 311), write)).toBe(false);
+});
+
+test('a release counts after the batch that it names, and an acquire that follows it waits too', () => {
+  const table = tableWith(2);
+  table.acquire(1, [want(300, 301, write)]);
+  drain(table);
+  table.acquire(2, [want(300, 301, read)]);
+  drain(table);
+  table.release(1, [change(300, 301, write, none)], 2);
+  table.acquire(1, [want(300, 301, write)]);
+  table.applied(1, 1);
+  expect(drain(table)).toEqual([]);
+  table.applied(1, 2);
+  expect(drain(table)).toEqual(['2 granted 300..301=0>1', '2 revoke 300..301=1>0']);
+  table.release(2, [change(300, 301, read, none)], 0);
+  expect(drain(table)).toEqual(['1 granted 300..301=0>3']);
+});
+
+test('waiters are served in order of arrival; a later one does not overtake', () => {
+  const table = tableWith(4);
+  table.acquire(1, [want(300, 301, write)]);
+  drain(table);
+  table.acquire(2, [want(300, 301, write), want(500, 501, write)]);
+  table.acquire(3, [want(500, 501, write)]);
+  table.acquire(4, [want(600, 601, write)]);
+  expect(drain(table)).toEqual(['4 granted 600..601=0>3', '1 revoke 300..301=3>0']);
+  table.release(1, [change(300, 301, write, none)], 0);
+  expect(drain(table)).toEqual(['2 granted 300..301=0>3 500..501=0>3', '2 revoke 500..501=3>0']);
+  table.release(2, [change(500, 501, write, none)], 0);
+  expect(drain(table)).toEqual(['3 granted 500..501=0>3']);
+});
+
+test('a want on what is being revoked waits behind the one who asked for it', () => {
+  const table = tableWith(2);
+  table.acquire(1, [want(300, 301, write)]);
+  drain(table);
+  table.acquire(2, [want(300, 301, write)]);
+  expect(drain(table)).toEqual(['1 revoke 300..301=3>0']);
+  table.acquire(1, [want(300, 301, read), want(400, 401, read)]);
+  expect(drain(table)).toEqual([]);
+  table.release(1, [change(300, 301, write, none)], 0);
+  expect(drain(table)).toEqual(['2 granted 300..301=0>3', '2 revoke 300..301=3>1']);
+  table.release(2, [change(300, 301, write, read)], 0);
+  expect(drain(table)).toEqual(['1 granted 300..301=0>1 400..401=0>1']);
+});
+
+test('two upgrades of one range: one goes first, the other gives way', () => {
+  const table = tableWith(2);
+  table.acquire(1, [want(300, 301, read)]);
+  table.acquire(2, [want(300, 301, read)]);
+  drain(table);
+  table.acquire(1, [want(300, 301, write)]);
+  table.acquire(2, [want(300, 301, write)]);
+  expect(drain(table)).toEqual(['2 revoke 300..301=1>0']);
+  table.release(2, [change(300, 301, read, none)], 0);
+  expect(drain(table)).toEqual(['1 granted 300..301=1>3', '1 revoke 300..301=3>0']);
+  table.release(1, [change(300, 301, write, none)], 0);
+  expect(drain(table)).toEqual(['2 granted 300..301=0>3']);
+});
+
+test('nothing of a reply is revoked before it was sent', () => {
+  const table = tableWith(2);
+  table.acquire(1, [want(300, 310, write)]);
+  const [granted] = table.take();
+  table.acquire(2, [want(305, 306, read)]);
+  expect(table.take()).toEqual([]);
+  table.announce((granted as { operation: Operation }).operation);
+  expect(drain(table)).toEqual(['1 revoke 305..306=3>1']);
+});
+
+test('a stronger revoke follows a weaker one that is still out', () => {
+  const table = tableWith(3);
+  table.acquire(1, [want(300, 310, write)]);
+  drain(table);
+  table.acquire(2, [want(300, 302, read)]);
+  expect(drain(table)).toEqual(['1 revoke 300..302=3>1']);
+  table.acquire(3, [want(300, 304, write)]);
+  expect(drain(table)).toEqual([]);
+  table.release(1, [change(300, 302, write, read)], 0);
+  expect(drain(table)).toEqual([
+    '2 granted 300..302=0>1',
+    '1 revoke 300..302=1>0 302..304=3>0',
+    '2 revoke 300..302=1>0',
+  ]);
+});
+
+test('a release that crossed a newer grant does not take it away', () => {
+  const table = tableWith(1);
+  table.acquire(1, [want(300, 301, read)]);
+  drain(table);
+  table.acquire(1, [want(300, 301, write)]);
+  drain(table);
+  table.release(1, [change(300, 301, read, none)], 0);
+  expect(table.covers(1, inodes(300, 301), write)).toBe(true);
+  table.release(1, [change(299, 302, write, read)], 0);
+  expect(table.covers(1, inodes(300, 301), read)).toBe(true);
+  expect(table.covers(1, inodes(300, 301), write)).toBe(false);
+});
+
+test('the end of a session frees what it held and forgets what it waited for', () => {
+  const table = tableWith(3);
+  table.acquire(1, [want(300, 310, write)]);
+  drain(table);
+  table.acquire(2, [want(300, 301, write), want(700, 701, write)]);
+  table.acquire(3, [want(700, 701, write)]);
+  expect(drain(table)).toEqual(['1 revoke 300..301=3>0']);
+  table.endSession(2);
+  expect(drain(table)).toEqual(['3 granted 700..701=0>3']);
+  table.acquire(3, [want(305, 306, read)]);
+  table.endSession(1);
+  expect(drain(table)).toEqual(['3 granted 305..306=0>1']);
+  expect(table.waiting).toBe(0);
+  expect(table.isHeld(inodes(300, 301))).toBe(false);
+});
+
+test('widening stops at what others hold or want and at what is held already', () => {
+  const table = tableWith(3);
+  table.acquire(2, [want(350, 351, write)]);
+  table.acquire(2, [want(340, 341, read)]);
+  drain(table);
+  const operation = table.acquire(1, [want(300, 301, read)]);
+  expect(table.take()).toHaveLength(1);
+  expect(table.extend(operation, want(301, 400, read))).toEqual(inodes(350, 351).start);
+  expect(table.extend(operation, want(350, 400, read))).toEqual(inodes(350, 351).start);
+  table.trim(operation, inodes(320, 400));
+  expect(operation.grants.map(inoRange)).toEqual(['300..301', '301..320']);
+  table.announce(operation);
+  expect(table.heldBy(1)).toBe(1);
+
+  table.acquire(3, [want(310, 311, write)]);
+  expect(drain(table)).toEqual(['1 revoke 310..311=1>0']);
+  const wider = table.acquire(2, [want(305, 306, read)]);
+  expect(table.take()).toHaveLength(1);
+  expect(table.extend(wider, want(306, 330, read))).toEqual(inodes(310, 311).start);
+  table.abandon(wider);
+  expect(drain(table)).toEqual([]);
+  expect(table.covers(2, inodes(305, 306), read)).toBe(false);
+});
+
+test('trimming wakes who came to want it meanwhile', () => {
+  const table = tableWith(2);
+  const operation = table.acquire(1, [want(300, 301, write)]);
+  table.take();
+  table.extend(operation, want(301, 400, write));
+  table.acquire(2, [want(350, 351, read)]);
+  expect(table.take()).toEqual([]);
+  table.trim(operation, inodes(320, 400));
+  expect(drain(table)).toEqual(['2 granted 350..351=0>1']);
+  table.announce(operation);
+  expect(drain(table)).toEqual([]);
+});
+
+test('overlapping wants count in their greater mode', () => {
+  const table = tableWith(1);
+  table.acquire(1, [want(300, 310, read), want(305, 306, write), want(302, 307, read)]);
+  expect(drain(table)).toEqual(['1 granted 300..305=0>1 305..306=0>3 306..310=0>1']);
+});
+
+test('a session that holds too many ranges is asked for some, going round', () => {
+  const table = tableWith(1);
+  table.acquire(1, [want(300, 301, read), want(310, 311, read), want(320, 321, write)]);
+  drain(table);
+  table.shed(1, 2);
+  expect(drain(table)).toEqual(['1 revoke 300..301=1>0 310..311=1>0']);
+  table.shed(1, 2);
+  expect(drain(table)).toEqual(['1 revoke 320..321=3>0']);
+});
+
+test('packed write grants are made anew only after a change', () => {
+  const table = tableWith(1);
+  table.acquire(1, [want(300, 301, write), want(310, 311, read)]);
+  drain(table);
+  const packed = table.packedWriteGrants(1);
+  expect(packed.length).toBe(48);
+  expect(table.packedWriteGrants(1)).toBe(packed);
+  table.acquire(1, [want(310, 311, write)]);
+  drain(table);
+  expect(table.packedWriteGrants(1).length).toBe(96);
+});

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Takes the reply to an acquire in: items, grants, the data beside them, space, inode numbers. Runs in the order of
+// the stream, so that a revoke that follows the reply finds its grants.
+//
+// INVARIANT: a range counts as held only if its items are here. What was held before keeps its items (they may be
+// newer than the server's); what a page of this reply covers takes them from it. A granted piece that is neither was
+// released by us while the server was still answering: it is released again, so that the next want brings its page.
+
+import type { Buffer } from 'node:buffer';
+import { sectorCeil } from '../item/apply_extent.ts';
+import { CorruptionError, ProtocolError } from '../util/errors.ts';
+import type { Key, TreeRange } from '../util/range.ts';
+import { RangeForest } from '../util/range_map.ts';
+import { type ItemPage, readItemPage } from '../wire/item_page.ts';
+import {
+  type Acquire,
+  type AcquireReply,
+  type GrantRange,
+  Mode,
+  type ModeChange,
+  type PageEntry,
+} from '../wire/message.ts';
+import type { Core } from './core.ts';
+import { itemIsSound } from './item_check.ts';
+
+const SECTOR = 4096;
+
+/** @returns grants of the reply that must be released again. */
+export function adoptReply(core: Core, asked: Acquire, reply: AcquireReply, body: Buffer): ModeChange[] {
+  const granted = new RangeForest<Mode>();
+  for (const grant of reply.grants) granted.set(grant, grant.mode);
+  /** Ranges whose items this reply brings, or which have none. */
+  const known = new RangeForest<boolean>();
+  let at = 0;
+  for (const entry of reply.pages) {
+    if (at + entry.length > body.length)
+      throw new ProtocolError('the pages of a reply are longer than its body');
+    if (!known.forEachIn(entry, () => false)) throw new ProtocolError('two pages of a reply overlap');
+    adoptPage(core, granted, entry, body.subarray(at, at + entry.length));
+    known.set(entry, true);
+    at += entry.length;
+  }
+  const run = reply.inodeRun;
+  if (run !== null && run.count > 0) {
+    known.set(runRange(run), true);
+    core.held.add({ ...runRange(run), mode: Mode.write });
+    core.numbers.add(run.tree, run.first, run.count);
+  }
+  const unknown: ModeChange[] = [];
+  for (const grant of reply.grants) adoptGrant(core, known, grant, unknown);
+  core.space.add(reply.space, asked.spaceWanted);
+  adoptData(core, reply, body, at);
+  return unknown;
+}
+
+function adoptGrant(core: Core, known: RangeForest<boolean>, grant: GrantRange, unknown: ModeChange[]): void {
+  const { tree, mode } = grant;
+  const usable: TreeRange[] = [];
+  known.forEachPiece(grant, (start, end, isKnown) => {
+    const piece = { tree, start, end };
+    if (isKnown === true) {
+      usable.push(piece);
+      return;
+    }
+    core.held.forEachIn(piece, (heldStart, heldEnd) => {
+      usable.push({ tree, start: heldStart, end: heldEnd });
+      return true;
+    });
+    for (const gap of core.held.missing(piece, Mode.read)) {
+      unknown.push({ ...gap, oldMode: mode, newMode: Mode.none });
+    }
+  });
+  for (const piece of usable) core.held.add({ ...piece, mode });
+}
+
+function runRange(run: { tree: number; first: number; count: number }): TreeRange {
+  return {
+    tree: run.tree,
+    start: { objectid: run.first, type: 0, offset: 0 },
+    end: { objectid: run.first + run.count, type: 0, offset: 0 },
+  };
+}
+
+/** Takes the items of those parts of a page that are granted and not held. */
+function adoptPage(core: Core, granted: RangeForest<Mode>, entry: PageEntry, bytes: Buffer): void {
+  const page = readItemPage(bytes, core.crc32c);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const { tree } = entry;
+  for (const gap of core.held.missing(entry, Mode.read)) {
+    granted.forEachIn(gap, (from, to) => {
+      adoptItems(core, page, view, tree, from, to);
+    });
+  }
+}
+
+function adoptItems(core: Core, page: ItemPage, view: DataView, tree: number, from: Key, to: Key): void {
+  const first = page.lowerBound(from.objectid, from.type, from.offset);
+  const end = page.lowerBound(to.objectid, to.type, to.offset);
+  for (let slot = first; slot < end; slot++) {
+    const objectid = page.objectid(slot);
+    const type = page.type(slot);
+    const offset = page.offset(slot);
+    const start = page.dataStart(slot);
+    const size = page.dataSize(slot);
+    if (!itemIsSound(type, offset, view, start, size)) {
+      throw new CorruptionError(
+        `corrupt item from the server: tree ${tree} key (${objectid} ${type} ${offset})`,
+      );
+    }
+    core.items.adopt(tree, objectid, type, offset, page.bytes, start, size);
+  }
+}
+
+/** Takes the data of small files in that came beside their items. */
+function adoptData(core: Core, reply: AcquireReply, body: Buffer, from: number): void {
+  let at = from;
+  for (const extent of reply.data) {
+    const sums = Math.ceil(extent.length / SECTOR) * 4;
+    if (at + sums + extent.length > body.length) {
+      throw new ProtocolError('the data of a reply is longer than its body');
+    }
+    adoptBytes(core, extent.tree, extent.ino, extent.offset, extent.length, body, at, at + sums);
+    at += sums + extent.length;
+  }
+}
+
+/**
+ * Checks bytes that the server sent and keeps them as read ahead, but for parts that this client has changed since.
+ *
+ * @throws CorruptionError - a sector's sum is wrong.
+ */
+export function adoptBytes(
+  core: Core,
+  tree: number,
+  ino: number,
+  offset: number,
+  length: number,
+  body: Buffer,
+  sumsAt: number,
+  bytesAt: number,
+): void {
+  if (length === 0) return;
+  const sectors = Math.ceil(length / SECTOR);
+  if (sumScratch.length < sectors) sumScratch = new Uint32Array(sectors);
+  // A copy, unless it is most of the body: one small file must not keep a whole reply in memory.
+  const source = body.subarray(bytesAt, bytesAt + length);
+  const bytes = length > body.length / 2 ? source : source.slice();
+  core.sectorSums(bytes, sumScratch, 0);
+  for (let sector = 0; sector < sectors; sector++) {
+    if (sumScratch[sector] !== body.readUInt32LE(sumsAt + sector * 4)) {
+      throw new CorruptionError(
+        `wrong checksum of tree ${tree} inode ${ino} byte ${offset + sector * SECTOR}`,
+      );
+    }
+  }
+  const node = core.nodeOf(tree, ino);
+  if (node === 0) return;
+  const file = core.files.make(node, tree, ino);
+  core.files.dropCleanRange(file, offset, offset + length);
+  let start = offset;
+  const end = offset + length;
+  const newer = [...file.pending, ...file.runs].sort((a, b) => a.start - b.start);
+  for (const piece of newer) {
+    const to = Math.min(end, piece.start);
+    if (to > start)
+      core.files.addClean({ file, start, end: to, bytes: bytes.subarray(start - offset, to - offset) });
+    start = Math.max(start, Math.min(end, sectorCeil(piece.end)));
+  }
+  if (start < end) core.files.addClean({ file, start, end, bytes: bytes.subarray(start - offset) });
+  core.files.settle(file);
+}
+
+let sumScratch = new Uint32Array(1024);

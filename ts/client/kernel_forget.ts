@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Says to the kernel what it must forget when grants over ranges of keys go: names by the DIR_ITEMs, attributes by
+// the inode items, pages by the EXTENT_DATAs, cached listings by the DIR_INDEXes. Names of all ranges come before any
+// inode (kernel_cache.ts says why).
+
+import { inodeMode, isDirectory } from '../item/inode_item.ts';
+import { ItemType } from '../item/key.ts';
+import { compareKey, type Key, type TreeRange } from '../util/range.ts';
+import type { Core } from './core.ts';
+
+/** Hashes are 32 bits. */
+const HASH_END = 0x1_0000_0000;
+
+/** What of one inode's keys lies in a range: `[from, to)` of the keys of one type, or null. */
+function partOf(
+  range: TreeRange,
+  ino: number,
+  type: number,
+  end: number,
+): { from: number; to: number } | null {
+  const { start: first, end: last } = range;
+  const isStartInside = first.objectid === ino && first.type === type;
+  const isEndInside = last.objectid === ino && last.type === type;
+  if (first.objectid > ino || (first.objectid === ino && first.type > type)) return null;
+  if (last.objectid < ino || (last.objectid === ino && last.type < type)) return null;
+  const from = isStartInside ? first.offset : 0;
+  const to = isEndInside ? last.offset : end;
+  return from < to ? { from, to } : null;
+}
+
+/** Visits the numbers of the directories that have their inode item in the range, and those cut by its ends. */
+function forEachDirectory(core: Core, range: TreeRange, visit: (ino: number) => void): void {
+  const { tree, start, end } = range;
+  const items = core.items;
+  visit(start.objectid);
+  if (
+    end.objectid !== start.objectid &&
+    compareKey({ objectid: end.objectid, type: 0, offset: 0 }, end) < 0
+  ) {
+    visit(end.objectid);
+  }
+  const inner: number[] = [];
+  let found = items.seek(tree, start.objectid + 1, 0, 0);
+  while (found && items.objectid < end.objectid) {
+    if (items.type === ItemType.inodeItem && isDirectory(inodeMode(items.view, items.start))) {
+      inner.push(items.objectid);
+    }
+    found = items.next();
+  }
+  for (const ino of inner) visit(ino);
+}
+
+/** Queues everything that the kernel must forget of these ranges. */
+export function forgetRanges(core: Core, ranges: readonly TreeRange[]): void {
+  for (const range of ranges) forEachDirectory(core, range, (ino) => forgetNames(core, range, ino));
+  for (const range of ranges) forgetInodes(core, range);
+}
+
+function forgetNames(core: Core, range: TreeRange, ino: number): void {
+  const node = core.nodeOf(range.tree, ino);
+  if (node === 0) return;
+  const names = partOf(range, ino, ItemType.dirItem, HASH_END);
+  if (names !== null) core.kernel.forgetNames(node, names.from, names.to);
+  if (partOf(range, ino, ItemType.dirIndex, Infinity) !== null) core.nextIndex.delete(node);
+}
+
+function forgetInodes(core: Core, range: TreeRange): void {
+  const { tree, start, end } = range;
+  const items = core.items;
+  const first = core.nodeOf(tree, start.objectid);
+  const isFirstIn = compareKey(start, { objectid: start.objectid, type: ItemType.inodeItem, offset: 2 }) < 0;
+  const isLastIn = compareKey({ objectid: end.objectid, type: ItemType.inodeItem, offset: 0 }, end) < 0;
+  forgetSpan(
+    core,
+    tree,
+    isFirstIn ? start.objectid : start.objectid + 1,
+    isLastIn ? end.objectid + 1 : end.objectid,
+  );
+  if (first !== 0) forgetContent(core, range, start.objectid);
+  let found = items.seek(tree, start.objectid + 1, 0, 0);
+  const inodes: number[] = [];
+  while (found && items.objectid < end.objectid) {
+    if (items.type === ItemType.inodeItem) inodes.push(items.objectid);
+    found = items.next();
+  }
+  for (const ino of inodes) forgetContent(core, range, ino);
+  if (end.objectid !== start.objectid) forgetContent(core, range, end.objectid);
+}
+
+/** Attributes of the inodes `[from, to)`. */
+function forgetSpan(core: Core, tree: number, from: number, to: number): void {
+  if (from >= to) return;
+  // The root's number in the kernel is not its own.
+  if (tree === core.rootTree && from <= core.rootIno && core.rootIno < to) core.kernel.forgetAttributes(1, 2);
+  const start = core.nodeOf(tree, from);
+  const last = core.nodeOf(tree, to - 1);
+  const low = start === 1 ? core.nodeOf(tree, from + 1) : start;
+  const high = last === 1 ? core.nodeOf(tree, to - 2) : last;
+  if (low !== 0 && low <= high) core.kernel.forgetAttributes(low, high + 1);
+}
+
+/** Pages of a file, or the cached listing of a directory. */
+function forgetContent(core: Core, range: TreeRange, ino: number): void {
+  const node = core.nodeOf(range.tree, ino);
+  if (node === 0) return;
+  const bytes = partOf(range, ino, ItemType.extentData, Infinity);
+  if (bytes !== null) core.kernel.forgetBytes(node, bytes.from, bytes.to);
+  else if (partOf(range, ino, ItemType.dirIndex, Infinity) !== null)
+    core.kernel.forgetBytes(node, 0, Infinity);
+}
+
+/** The key right behind all keys of an inode. */
+export function endOfInode(ino: number): Key {
+  return { objectid: ino + 1, type: 0, offset: 0 };
+}

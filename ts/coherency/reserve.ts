@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// What sessions hold besides ranges: runs of inode numbers and credits of space. Pure; ts/server asks the volume for
+// the facts (highest number in use, bytes available) and hands them in.
+//
+// INVARIANT: no inode number is given to two sessions, nor one that was in use when it was given. The sum of all credits
+// never exceeds what was available when the last one was given, less SPACE_KEPT_BYTES, so that a change that its
+// session's credit covers does not fail for want of space.
+
+import { INODE_NUMBER_MAX, INODE_RUN_MAX, SPACE_KEPT_BYTES, SPACE_WANTED_MAX } from '../util/limits.ts';
+import type { InodeRun } from '../wire/message.ts';
+
+interface OwnedRun {
+  session: number;
+  first: number;
+  end: number;
+}
+
+/** Runs of free inode numbers, each tree from its high-water mark upward. */
+export class InodeRuns {
+  readonly #next = new Map<number, number>();
+  readonly #runs = new Map<number, OwnedRun[]>();
+
+  /** Whether the tree's mark is known; `open` sets it. */
+  knows(tree: number): boolean {
+    return this.#next.has(tree);
+  }
+
+  /** @param highest - the highest inode number in use */
+  open(tree: number, highest: number): void {
+    if (!this.#next.has(tree)) this.#next.set(tree, highest + 1);
+  }
+
+  /** The number at which the next run begins: nothing from here on is in use or given. */
+  next(tree: number): number {
+    return this.#next.get(tree) ?? 0;
+  }
+
+  /** Gives a run; null when the numbers are used up. */
+  take(session: number, tree: number, count: number): InodeRun | null {
+    const first = this.next(tree);
+    const end = Math.min(first + Math.min(count, INODE_RUN_MAX), INODE_NUMBER_MAX + 1);
+    if (end <= first) return null;
+    this.#next.set(tree, end);
+    const runs = this.#runs.get(tree) ?? [];
+    this.#runs.set(tree, runs);
+    const last = runs.at(-1);
+    if (last !== undefined && last.session === session && last.end === first) last.end = end;
+    else runs.push({ session, first, end });
+    return { tree, first, count: end - first };
+  }
+
+  /** Trees in which the session has runs. */
+  treesOf(session: number): number[] {
+    const trees: number[] = [];
+    for (const [tree, runs] of this.#runs) {
+      if (runs.some((run) => run.session === session)) trees.push(tree);
+    }
+    return trees;
+  }
+
+  /**
+   * The session is over: what lies unused above everything else can be given again.
+   *
+   * @param highest - the highest inode number in use in the tree, its last batches included
+   */
+  giveBack(session: number, tree: number, highest: number): void {
+    const left = (this.#runs.get(tree) ?? []).filter((run) => run.session !== session);
+    this.#runs.set(tree, left);
+    let next = highest + 1;
+    for (const run of left) next = Math.max(next, run.end);
+    this.#next.set(tree, Math.min(next, this.next(tree)));
+  }
+}
+
+/** Credits of space, in bytes. */
+export class SpaceCredits {
+  readonly #credits = new Map<number, number>();
+  #total = 0;
+
+  /** Bytes that all sessions hold together. */
+  get total(): number {
+    return this.#total;
+  }
+
+  of(session: number): number {
+    return this.#credits.get(session) ?? 0;
+  }
+
+  /** What could be promised beyond the credits that are out. @param available - bytes free for data and items */
+  promisable(available: number): number {
+    return Math.max(0, Math.floor(available - SPACE_KEPT_BYTES - this.#total));
+  }
+
+  /** Gives as much of `wanted` as there is, perhaps nothing. @returns bytes */
+  give(session: number, wanted: number, available: number): number {
+    const given = Math.min(wanted, SPACE_WANTED_MAX, this.promisable(available));
+    this.#set(session, this.of(session) + given);
+    return given;
+  }
+
+  /** A batch of this cost was applied: what it used is not promised any more. */
+  spend(session: number, cost: number): void {
+    this.#set(session, Math.max(0, this.of(session) - cost));
+  }
+
+  endSession(session: number): void {
+    this.#set(session, 0);
+    this.#credits.delete(session);
+  }
+
+  #set(session: number, credit: number): void {
+    this.#total += credit - this.of(session);
+    this.#credits.set(session, credit);
+  }
+}
