@@ -60,8 +60,8 @@ export declare class NativeVolume {
   wantsCommit(): boolean
   /** Ids of the file trees that batches may change. */
   writableTrees(): Array<number>
-  /** The highest inode number in use in a tree. */
-  highestInode(tree: number): number
+  /** Job: the highest inode number in use in a tree, in `number`. */
+  highestInode(ticket: number, tree: number): void
   /**
    * Job: packs the items of `[start, end)` (17-byte keys). Completes with the page in `bytes` and the end of what
    * it covers in `more`.
@@ -76,7 +76,8 @@ export declare class NativeVolume {
   statfs(ticket: number): void
   /**
    * Job: applies a batch, judged by the packed `grants` (none: the server itself). The arrays must not change until
-   * it completes. A refusal completes with its errno, text, and the index of the change in `number`.
+   * it completes: with the bytes of reserved space that it used in `number`, or, when refused, with an errno, a text and
+   * the index of the change in `number`.
    */
   apply(ticket: number, count: number, changes: Uint8Array, checksums: Uint8Array, data: Uint8Array, grants?: Uint8Array | undefined | null): void
   /**
@@ -148,6 +149,8 @@ export interface NativeVolumeInfo {
   generation: number
   nodesize: number
   sectorsize: number
+  /** Longest file that is kept inline, bytes. */
+  maxInline: number
   checksum: string
   deviceBytes: number
   bytesUsed: number

@@ -106,7 +106,12 @@ impl FuseChannel {
 
     /// Calls `on_readable` while requests wait, and `on_completed` while completed notifications do.
     #[napi]
-    pub fn start(&mut self, env: &Env, on_readable: Function<(), ()>, on_completed: Function<(), ()>) -> Result<()> {
+    pub fn start(
+        &mut self,
+        env: &Env,
+        on_readable: Function<(), ()>,
+        on_completed: Function<(), ()>,
+    ) -> Result<()> {
         let channel = std::os::fd::AsRawFd::as_raw_fd(&*self.channel.share_fd());
         self.polls.push(Poll::start(env, channel, on_readable.raw())?);
         self.polls.push(Poll::start(env, self.notifier.event_fd(), on_completed.raw())?);
@@ -153,7 +158,9 @@ impl FuseChannel {
     #[napi]
     pub fn notify_name(&self, ticket: u32, parent: f64, name: &[u8], expire: bool) -> Result<()> {
         let expire = expire && self.session.has_expire_only();
-        self.notifier.send(ticket, Note::Name { parent: parent as u64, name: name.into(), expire }).map_err(to_js)
+        self.notifier
+            .send(ticket, Note::Name { parent: parent as u64, name: name.into(), expire })
+            .map_err(to_js)
     }
 
     /// Queues INC_EPOCH.

@@ -95,7 +95,8 @@ pub struct Queue {
 
 impl Queue {
     pub fn new(name: &str, threads: usize, completions: &Arc<Completions>) -> std::io::Result<Queue> {
-        let shared = Arc::new(Shared { state: Mutex::new((VecDeque::new(), false)), arrived: Condvar::new() });
+        let shared =
+            Arc::new(Shared { state: Mutex::new((VecDeque::new(), false)), arrived: Condvar::new() });
         let mut handles = Vec::with_capacity(threads);
         for index in 0..threads {
             let shared = Arc::clone(&shared);

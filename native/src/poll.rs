@@ -123,7 +123,8 @@ fn call(watch: &Watch) {
         }
         sys::napi_get_reference_value(env, watch.function, &mut function);
         sys::napi_get_global(env, &mut global);
-        let status = sys::napi_make_callback(env, ptr::null_mut(), global, function, 0, ptr::null(), &mut result);
+        let status =
+            sys::napi_make_callback(env, ptr::null_mut(), global, function, 0, ptr::null(), &mut result);
         if status == sys::Status::napi_pending_exception {
             let mut error = ptr::null_mut();
             sys::napi_get_and_clear_last_exception(env, &mut error);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::jobs::{Completion, Completions, Job, Outcome, Queue};
 use crfs_device::{Access, FileDevice, OpenError};
 use crfs_disk::{ChecksumKind, Key, Uuid};
+use crfs_engine::change::cost::batch_cost;
 use crfs_engine::change::{Batch, Grants};
 use crfs_engine::mkfs::MkfsOptions;
 use crfs_engine::{EngineError, Volume, VolumeOptions};
@@ -38,6 +39,8 @@ pub struct NativeVolumeInfo {
     pub generation: f64,
     pub nodesize: u32,
     pub sectorsize: u32,
+    /// Longest file that is kept inline, bytes.
+    pub max_inline: u32,
     pub checksum: String,
     pub device_bytes: f64,
     pub bytes_used: f64,
@@ -90,17 +93,14 @@ fn uuid(id: &Uuid) -> String {
 }
 
 fn key(bytes: &[u8]) -> Result<Key> {
-    let bytes: &[u8; Key::SIZE] =
-        bytes.try_into().map_err(|_| to_js(libc::EINVAL, &"a key has 17 bytes"))?;
+    let bytes: &[u8; Key::SIZE] = bytes.try_into().map_err(|_| to_js(libc::EINVAL, &"a key has 17 bytes"))?;
     Ok(Key::from_be_bytes(bytes))
 }
 
 fn outcome<T>(result: crfs_engine::Result<T>, done: impl FnOnce(T) -> Outcome) -> Outcome {
     match result {
         Ok(value) => done(value),
-        Err(error) => {
-            Outcome { errno: error.errno(), text: Some(error.to_string()), ..Outcome::default() }
-        }
+        Err(error) => Outcome { errno: error.errno(), text: Some(error.to_string()), ..Outcome::default() },
     }
 }
 
@@ -225,6 +225,7 @@ impl NativeVolume {
             generation: info.generation as f64,
             nodesize: info.nodesize,
             sectorsize: info.sectorsize,
+            max_inline: crfs_engine::change::MAX_INLINE as u32,
             checksum: info.checksum.to_owned(),
             device_bytes: info.device_bytes as f64,
             bytes_used: info.bytes_used as f64,
@@ -271,23 +272,22 @@ impl NativeVolume {
         self.volume.writable_trees().into_iter().map(|tree| tree as f64).collect()
     }
 
-    /// The highest inode number in use in a tree.
+    /// Job: the highest inode number in use in a tree, in `number`.
     #[napi]
-    pub fn highest_inode(&self, tree: f64) -> Result<f64> {
-        self.volume.highest_inode(tree as u64).map(|ino| ino as f64).map_err(engine)
+    pub fn highest_inode(&self, ticket: u32, tree: f64) {
+        let volume = Arc::clone(&self.volume);
+        self.read(ticket, move || {
+            outcome(volume.highest_inode(tree as u64), |ino| Outcome {
+                number: Some(ino as f64),
+                ..Outcome::default()
+            })
+        });
     }
 
     /// Job: packs the items of `[start, end)` (17-byte keys). Completes with the page in `bytes` and the end of what
     /// it covers in `more`.
     #[napi]
-    pub fn read_items(
-        &self,
-        ticket: u32,
-        tree: f64,
-        start: &[u8],
-        end: &[u8],
-        bytes_max: u32,
-    ) -> Result<()> {
+    pub fn read_items(&self, ticket: u32, tree: f64, start: &[u8], end: &[u8], bytes_max: u32) -> Result<()> {
         let (start, end) = (key(start)?, key(end)?);
         let volume = Arc::clone(&self.volume);
         self.read(ticket, move || {
@@ -346,7 +346,8 @@ impl NativeVolume {
     }
 
     /// Job: applies a batch, judged by the packed `grants` (none: the server itself). The arrays must not change until
-    /// it completes. A refusal completes with its errno, text, and the index of the change in `number`.
+    /// it completes: with the bytes of reserved space that it used in `number`, or, when refused, with an errno, a text and
+    /// the index of the change in `number`.
     #[napi]
     #[allow(clippy::too_many_arguments)] // One per section of the batch message.
     pub fn apply(
@@ -366,7 +367,7 @@ impl NativeVolume {
             };
             let batch = Batch { changes: &changes, count, checksums: &checksums, data: &data };
             match volume.apply(&batch, &grants) {
-                Ok(_) => Outcome::default(),
+                Ok(_) => Outcome { number: Some(batch_cost(&changes) as f64), ..Outcome::default() },
                 Err(refusal) => Outcome {
                     errno: refusal.errno,
                     text: Some(refusal.text),

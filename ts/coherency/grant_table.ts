@@ -18,6 +18,7 @@
 //   newer grant is on its way, which the release did not know of.
 // - Between `granted` and `announce` the reply is being made (pages are read). Nothing that it contains is revoked
 //   before `announce`: the revoke must follow the reply on the stream.
+//   Other operations of the session that want it wait too, so that no reply overtakes one that it builds on.
 // - `extend` and `trim` widen a granted operation's ranges over keys that nobody else holds or wants, and give back
 //   what turned out to be too much; before `announce` only.
 //
@@ -29,6 +30,7 @@ import {
   compareRange,
   earlierKey,
   type Key,
+  laterKey,
   rangesOverlap,
   type TreeRange,
 } from '../util/range.ts';
@@ -160,6 +162,8 @@ export class GrantTable {
     const deferred = own.deferred;
     own.deferred = [];
     for (const range of deferred) this.#sendRevoke(own, range);
+    for (const grant of operation.grants) this.#waiters.collect(grant, this.#candidates);
+    this.#wake();
   }
 
   /**
@@ -348,7 +352,7 @@ export class GrantTable {
   /** Grants a waiting operation, or asks those that stand in its way. */
   #try(operation: Operation): void {
     const own = this.#own(operation.session);
-    let blocked = false;
+    let blocked = wantsUnannounced(own, operation);
     for (const want of operation.wants) {
       for (const piece of own.held.missing(want, want.mode)) {
         if (!this.#clear(operation, { ...piece, mode: want.mode })) blocked = true;
@@ -468,6 +472,16 @@ export class GrantTable {
     );
     this.#waiters.collect(range, this.#candidates);
   }
+}
+
+/** Whether an operation wants something that a reply on its way will give its session. */
+function wantsUnannounced(own: SessionGrants, operation: Operation): boolean {
+  for (const other of own.unannounced) {
+    for (const grant of other.grants) {
+      if (operation.wants.some((want) => rangesOverlap(want, grant))) return true;
+    }
+  }
+  return false;
 }
 
 /** Notes a release in what grants would fall back to. */

@@ -214,6 +214,8 @@ export class NativeDriver implements FuseDriver {
 
   private end(error: Error | null): void {
     if (this.ended) return;
+    // After a fault nobody answers any more: callers must not wait.
+    if (error !== null && !this.channel.abort()) this.channel.unmount(0, UNMOUNT_FLAGS.force);
     this.close();
     this.onClosed?.(error);
   }

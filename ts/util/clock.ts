@@ -9,7 +9,7 @@ export interface Timer {
 }
 
 export interface Clock {
-  /** Monotonic, milliseconds, with fractions. Goes on while the machine sleeps. Says nothing about the time of day. */
+  /** Monotonic, milliseconds, with fractions. Says nothing about the time of day. */
   nowMs(): number;
   /** Time of day, nanoseconds since 1970 (above 2^53, therefore a bigint). */
   realTimeNs(): bigint;

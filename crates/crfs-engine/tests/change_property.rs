@@ -33,7 +33,7 @@ struct World {
 impl World {
     fn new(draw: &mut impl Draw, inodes_max: usize) -> World {
         let nodesize = draw.pick(&[4096, 16384]);
-        let mut store = ModelStore::new(nodesize, 1 << 14);
+        let mut store = ModelStore::new(nodesize, 1 << 12);
         store.longest_run = draw.pick(&[1 << 40, 1, 3]);
         World {
             store,

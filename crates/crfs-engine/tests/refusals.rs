@@ -68,6 +68,10 @@ fn feature_bits() {
         "unknown read-only-compatible features 0x100000",
     );
     only_read(with_super(|sb| sb.compat_ro_flags |= compat_ro::VERITY), "fs-verity");
+    only_read(
+        with_super(|sb| sb.compat_ro_flags |= compat_ro::BLOCK_GROUP_TREE),
+        "--convert-from-block-group-tree",
+    );
     only_read(with_super(|sb| sb.compat_ro_flags &= !compat_ro::FREE_SPACE_TREE_VALID), "free-space tree");
     only_read(with_super(|sb| sb.log_root = 1 << 25), "log tree");
     only_read(with_super(|sb| sb.flags |= super_flag::SEEDING), "seed");

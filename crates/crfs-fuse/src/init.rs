@@ -2,7 +2,7 @@
 //! The handshake: what we ask of the kernel and what both agree on.
 //!
 //! `negotiate` is pure: an INIT request in, the reply and the agreed session out. `Channel::handshake` does the I/O.
-//! The reasons for each flag are beside it; measured where docs/fuse.md says so.
+//! The reason for each flag is beside it.
 
 use crate::abi::{IN_HEADER_BYTES, MAX_PAGES, MAX_WRITE_BYTES, OUT_HEADER_BYTES, flag, op};
 use crate::bytes::{u32_at, u64_at};
@@ -13,7 +13,7 @@ const MINOR_KNOWN: u32 = 45;
 /// 7.31 (Linux 5.4) is the first with every structure size that `request::parse` and `ts/fuse/abi.ts` rely on.
 const MINOR_NEEDED: u32 = 31;
 /// Parked reads must never fill the background queue, or pages dirtied through mmap cannot be written and an
-/// invalidation waits for ever (docs/fuse.md): in the thousands, and the caller parks fewer.
+/// invalidation waits for ever (measured): in the thousands, and the caller parks fewer.
 pub const MAX_BACKGROUND: u16 = 8192;
 /// Window that the kernel may read ahead, bytes; the device's own setting is raised to it after mount.
 pub const MAX_READAHEAD_BYTES: u32 = 1 << 20;

@@ -2,7 +2,8 @@
 //! The judges must condemn what is bad, or every test that they pass proves nothing.
 
 use crfs_testkit::{
-    LoopMount, btrfs_check, btrfs_check_quick, colliding_names, mkfs_btrfs, pattern, run, scratch_dir, try_run,
+    LoopMount, btrfs_check, btrfs_check_quick, colliding_names, mkfs_btrfs, pattern, run, scratch_dir,
+    try_run,
 };
 use std::os::unix::fs::FileExt;
 use std::path::Path;

@@ -39,7 +39,10 @@ test('what is missing for an operation', () => {
   expect(holder.mode(5, 312, 1, 0)).toBe(Mode.write);
   expect(holder.mode(6, 312, 1, 0)).toBe(Mode.none);
   expect(holder.holds(5, 305, 1, 1, Mode.read)).toBe(true);
-  expect(holder.find(5, { objectid: 311, type: 0, offset: 0 })).toEqual({ ...inodes(310, 320), mode: Mode.write });
+  expect(holder.find(5, { objectid: 311, type: 0, offset: 0 })).toEqual({
+    ...inodes(310, 320),
+    mode: Mode.write,
+  });
 });
 
 test('lowering says what changed', () => {
@@ -52,7 +55,10 @@ test('lowering says what changed', () => {
   ]);
   expect(holder.version).toBeGreaterThan(version);
   expect(holder.find(5, inodes(300, 301).start)).toEqual({ ...inodes(300, 315), mode: Mode.read });
-  expect(holder.lower(inodes(0, 1000), Mode.none).map((change) => change.oldMode)).toEqual([Mode.read, Mode.write]);
+  expect(holder.lower(inodes(0, 1000), Mode.none).map((change) => change.oldMode)).toEqual([
+    Mode.read,
+    Mode.write,
+  ]);
   expect(holder.size).toBe(0);
 });
 

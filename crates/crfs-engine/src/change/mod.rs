@@ -17,6 +17,7 @@
 //! into preallocated extents in place (a new extent replaces them), compression of new data.
 
 pub mod codec;
+pub mod cost;
 mod data;
 mod extents;
 pub mod grants;

@@ -32,10 +32,6 @@ impl DelayedExtent {
         self.owners.iter().map(|owner| u64::from(owner.now)).sum()
     }
 
-    pub fn refs_before(&self) -> u64 {
-        self.owners.iter().map(|owner| u64::from(owner.before)).sum()
-    }
-
     pub fn changed(&self) -> impl Iterator<Item = &OwnerCount> {
         self.owners.iter().filter(|owner| owner.before != owner.now)
     }

@@ -363,6 +363,7 @@ fn damage(draw: &mut impl Draw, builder: &mut Builder, ends: &[usize]) {
             builder.changes.truncate(cut);
         }
         5 => builder.count = draw.pick(&[0, builder.count + 1, builder.count.saturating_sub(1), u32::MAX]),
+        _ if ends.len() < 2 => {}
         _ => {
             // Move one group of records to another place.
             let group = draw.index(ends.len() - 1);

@@ -223,6 +223,8 @@ impl ModelFs {
             }
             Change::Preallocate { tree, ino, offset, length, new_size, time } => {
                 let node = self.file(*tree, *ino)?;
+                // More than any test image holds.
+                refuse_unless(*length <= 1 << 32, "room")?;
                 to_sectors(node);
                 for sector in offset / SECTOR..(offset + length) / SECTOR {
                     Rc::make_mut(&mut node.sectors).entry(sector).or_insert(None);

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The operations of a mount over the caches of one session: each method is one of the functions beside this file.
+
+import type { Core } from '../core.ts';
+import type { Fetcher } from '../fetcher.ts';
+import type { NeighbourReader } from '../file_reader.ts';
+import { logInode } from '../file_writer.ts';
+import { Missing } from '../missing.ts';
+import { ROOT_NODE } from '../node_id.ts';
+import {
+  type AttrOut,
+  type DirSink,
+  MISS,
+  type Operations,
+  type SetAttr,
+  type StatfsOut,
+} from '../operations.ts';
+import { setattr } from './attributes.ts';
+import { create, link, mkdir, mknod, symlink } from './create.ts';
+import { fallocate, flush, forget, lseek, open, read, release, write } from './data.ts';
+import { directoryEnd, getattr, lookup, readdir, readlink } from './look.ts';
+import { rename, rmdir, unlink } from './remove.ts';
+import { getxattr, listxattr, removexattr, setxattr } from './xattr.ts';
+
+/** How long the server's word on its space is good for, milliseconds. */
+const STATFS_AGE_MS = 1000;
+
+export class ClientOperations implements Operations {
+  readonly #core: Core;
+  readonly #fetcher: Fetcher;
+  readonly #neighbours: NeighbourReader;
+  /** Makes everything up to now durable; 0 or a negative errno. */
+  readonly #sync: () => Promise<number>;
+
+  constructor(core: Core, fetcher: Fetcher, neighbours: NeighbourReader, sync: () => Promise<number>) {
+    this.#core = core;
+    this.#fetcher = fetcher;
+    this.#neighbours = neighbours;
+    this.#sync = sync;
+  }
+
+  fetchMissing(): Promise<number> {
+    const missing = this.#core.missing;
+    this.#core.missing = new Missing();
+    return this.#fetcher.fetch(missing);
+  }
+
+  lookup(dir: number, name: Uint8Array, out: AttrOut): number {
+    return lookup(this.#core, dir, name, out);
+  }
+
+  getattr(node: number, out: AttrOut): number {
+    return getattr(this.#core, node, out);
+  }
+
+  setattr(node: number, set: SetAttr, out: AttrOut): number {
+    return setattr(this.#core, node, set, out);
+  }
+
+  readlink(node: number, target: Uint8Array): number {
+    return readlink(this.#core, node, target);
+  }
+
+  mknod(
+    dir: number,
+    name: Uint8Array,
+    mode: number,
+    rdev: number,
+    uid: number,
+    gid: number,
+    out: AttrOut,
+  ): number {
+    return mknod(this.#core, dir, name, mode, rdev, uid, gid, out);
+  }
+
+  create(
+    dir: number,
+    name: Uint8Array,
+    mode: number,
+    uid: number,
+    gid: number,
+    flags: number,
+    out: AttrOut,
+  ): number {
+    return create(this.#core, dir, name, mode, uid, gid, flags, out);
+  }
+
+  mkdir(dir: number, name: Uint8Array, mode: number, uid: number, gid: number, out: AttrOut): number {
+    return mkdir(this.#core, dir, name, mode, uid, gid, out);
+  }
+
+  symlink(dir: number, name: Uint8Array, target: Uint8Array, uid: number, gid: number, out: AttrOut): number {
+    return symlink(this.#core, dir, name, target, uid, gid, out);
+  }
+
+  link(node: number, dir: number, name: Uint8Array, out: AttrOut): number {
+    return link(this.#core, node, dir, name, out);
+  }
+
+  unlink(dir: number, name: Uint8Array): number {
+    return unlink(this.#core, dir, name);
+  }
+
+  rmdir(dir: number, name: Uint8Array): number {
+    return rmdir(this.#core, dir, name);
+  }
+
+  rename(
+    sourceDir: number,
+    sourceName: Uint8Array,
+    targetDir: number,
+    targetName: Uint8Array,
+    flags: number,
+  ): number {
+    return rename(this.#core, sourceDir, sourceName, targetDir, targetName, flags);
+  }
+
+  open(node: number, flags: number): number {
+    return open(this.#core, node, flags);
+  }
+
+  release(node: number, flags: number): void {
+    release(this.#core, node, flags);
+  }
+
+  forget(node: number): void {
+    if (node !== ROOT_NODE) forget(this.#core, node);
+  }
+
+  directoryEnd(node: number): number {
+    return directoryEnd(this.#core, node);
+  }
+
+  readdir(node: number, cookie: number, end: number, sink: DirSink, attr: AttrOut | null): number {
+    return readdir(this.#core, node, cookie, end, sink, attr);
+  }
+
+  read(node: number, offset: number, length: number, target: Uint8Array): number {
+    return read(this.#core, this.#neighbours, node, offset, length, target);
+  }
+
+  write(node: number, offset: number, data: Uint8Array, flags: number): number {
+    return write(this.#core, node, offset, data, flags);
+  }
+
+  flush(node: number): number {
+    return flush(this.#core, node);
+  }
+
+  async fsync(node: number): Promise<number> {
+    const core = this.#core;
+    if (core.ended !== 0) return core.ended;
+    logInode(core, node);
+    core.writeBack.changed();
+    const result = await this.#sync();
+    // The node's own error first; one that no open file can tell goes to whoever syncs next.
+    const own = flush(core, node);
+    if (own !== 0) core.lostErrno = 0;
+    const lost = core.lostErrno;
+    core.lostErrno = 0;
+    if (own !== 0) return own;
+    return lost !== 0 ? -lost : result;
+  }
+
+  lseek(node: number, offset: number, whence: number): number {
+    return lseek(this.#core, node, offset, whence);
+  }
+
+  fallocate(node: number, mode: number, offset: number, length: number): number {
+    return fallocate(this.#core, node, mode, offset, length);
+  }
+
+  getxattr(node: number, name: Uint8Array, target: Uint8Array): number {
+    return getxattr(this.#core, node, name, target);
+  }
+
+  listxattr(node: number, target: Uint8Array): number {
+    return listxattr(this.#core, node, target);
+  }
+
+  setxattr(node: number, name: Uint8Array, value: Uint8Array, flags: number): number {
+    return setxattr(this.#core, node, name, value, flags);
+  }
+
+  removexattr(node: number, name: Uint8Array): number {
+    return removexattr(this.#core, node, name);
+  }
+
+  statfs(out: StatfsOut): number {
+    const core = this.#core;
+    const error = core.begin();
+    if (error !== 0) return error;
+    const report = core.statfs;
+    if (report === null || core.clock.nowMs() - report.atMs > STATFS_AGE_MS) {
+      core.missing.statfs = true;
+      return MISS;
+    }
+    out.totalBytes = report.total;
+    out.freeBytes = report.free;
+    out.availableBytes = report.available;
+    out.inodesUsed = report.inodesUsed;
+    return 0;
+  }
+}

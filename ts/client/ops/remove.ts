@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Operations that take names away: unlink, rmdir, rename; and the end of inodes without a name.
+//
+// An inode whose last name goes lives on while a handle is open or the kernel knows it; then it is dropped, with what
+// was written to it and not sent.
+
+import { applyDropInode } from '../../item/apply_inode.ts';
+import { applyRemoveName, applyRename, parentOf } from '../../item/apply_name.ts';
+import { FileType } from '../../item/dir_item.ts';
+import { inodeNlink, inodeSize } from '../../item/inode_item.ts';
+import { ItemType, ROOT_INO } from '../../item/key.ts';
+import { assert } from '../../util/assert.ts';
+import { Errno } from '../../util/errno.ts';
+import { Mode } from '../../wire/message.ts';
+import { NAME_COST } from '../../wire/space.ts';
+import type { Core } from '../core.ts';
+import { bytesChanged, cutRuns, logInode } from '../file_writer.ts';
+import { MISS, RenameFlags } from '../operations.ts';
+import {
+  bucketError,
+  directoryError,
+  findName,
+  found,
+  indexOf,
+  isDotName,
+  nameError,
+  nameHash,
+  needDirectoryEntry,
+  nextIndex,
+} from './entry.ts';
+
+export function unlink(core: Core, dirNode: number, name: Uint8Array): number {
+  return remove(core, dirNode, name, false);
+}
+
+export function rmdir(core: Core, dirNode: number, name: Uint8Array): number {
+  return remove(core, dirNode, name, true);
+}
+
+function remove(core: Core, dirNode: number, name: Uint8Array, isRmdir: boolean): number {
+  const error = core.beginChange();
+  if (error !== 0) return error;
+  if (isDotName(name))
+    return isRmdir && name.length === 1 ? -Errno.EINVAL : isRmdir ? -Errno.ENOTEMPTY : -Errno.EISDIR;
+  const badName = nameError(name);
+  if (badName !== 0) return badName;
+  const tree = core.treeOf(dirNode);
+  const dir = core.inoOf(dirNode);
+  const hash = nameHash(name);
+  const hasDirectory = needDirectoryEntry(core, tree, dir, hash);
+  if (!core.held.holds(tree, dir, ItemType.dirItem, hash, Mode.read)) return MISS;
+  if (!findName(core, tree, dir, name, hash)) return -Errno.ENOENT;
+  const { ino, isSubvolume } = found;
+  const isDir = found.type === FileType.directory;
+  if (isRmdir !== isDir) return isDir ? -Errno.EISDIR : -Errno.ENOTDIR;
+  if (isSubvolume) return -Errno.EPERM;
+  const index = needVictim(core, tree, dir, ino, name, isDir);
+  if (index < 0 && index !== MISS) return index;
+  if (!core.needRoom() || index === MISS || !hasDirectory) return MISS;
+
+  core.stamp.take();
+  removeName(core, tree, dir, index, ino, name, hash);
+  core.writeBack.changed();
+  return 0;
+}
+
+/**
+ * Whether an entry's inode and index are held for the entry to go.
+ *
+ * @returns the index; MISS; -ENOTEMPTY; -EIO if the image lacks the reference.
+ */
+function needVictim(
+  core: Core,
+  tree: number,
+  dir: number,
+  ino: number,
+  name: Uint8Array,
+  isDir: boolean,
+): number {
+  if (!core.needInode(tree, ino, Mode.read, Mode.write)) return MISS;
+  const stale = core.findInode(tree, ino);
+  if (stale !== 0) return -Errno.EIO;
+  // The size of a directory counts its names, so it tells emptiness without the entries.
+  if (isDir && inodeSize(core.items.view, core.items.start) > 0) return -Errno.ENOTEMPTY;
+  const isLast = inodeNlink(core.items.view, core.items.start) <= 1;
+  const hasInode = isLast
+    ? core.needPrefix(tree, ino, Mode.write)
+    : core.needTypes(tree, ino, ItemType.inodeRef, ItemType.inodeExtref + 1, Mode.write);
+  if (!hasInode) return MISS;
+  const index = indexOf(core, tree, dir, ino, name);
+  if (index < 0) return index;
+  return core.needKey(tree, dir, ItemType.dirIndex, index, Mode.write) ? index : MISS;
+}
+
+/** Takes a name away, with the stamp taken; everything is held. */
+function removeName(
+  core: Core,
+  tree: number,
+  dir: number,
+  index: number,
+  ino: number,
+  name: Uint8Array,
+  hash: number,
+): void {
+  const { items, writeBack } = core;
+  const { sec, nsec } = core.stamp;
+  const node = core.nodeOf(tree, ino);
+  items.find(tree, ino, ItemType.inodeItem, 0);
+  // The bytes of a file that keeps another name come first; those of one that goes need not be sent at all.
+  if (inodeNlink(items.view, items.start) > 1) logInode(core, node);
+  writeBack.open.log.removeName(tree, dir, index, ino, sec, nsec, name);
+  const result = applyRemoveName(items, tree, dir, index, ino, sec, nsec, name, 0, name.length, hash);
+  assert(result === 0, 'a name that is held can be removed');
+  items.find(tree, ino, ItemType.inodeItem, 0);
+  if (inodeNlink(items.view, items.start) > 0) return;
+  core.orphans.add(node);
+  dropIfUnused(core, node);
+}
+
+/** Drops an inode without a name if nobody uses it any more. The caller calls `writeBack.changed`. */
+export function dropIfUnused(core: Core, node: number): void {
+  if (!core.orphans.has(node)) return;
+  const file = core.files.get(node);
+  if ((file !== undefined && file.opens > 0) || core.kernel.isReferenced(node)) return;
+  const tree = core.treeOf(node);
+  const ino = core.inoOf(node);
+  core.orphans.delete(node);
+  if (file !== undefined) {
+    cutRuns(core, file, 0);
+    file.isCutPending = false;
+    core.files.dirty.delete(file);
+    bytesChanged(core, file, 0, Infinity);
+    file.error = 0;
+    core.files.settle(file);
+  }
+  core.nextIndex.delete(node);
+  if (core.ended !== 0 || !core.items.find(tree, ino, ItemType.inodeItem, 0)) return;
+  core.writeBack.open.log.dropInode(tree, ino);
+  applyDropInode(core.items, tree, ino);
+}
+
+export function rename(
+  core: Core,
+  sourceNode: number,
+  sourceName: Uint8Array,
+  targetNode: number,
+  targetName: Uint8Array,
+  flags: number,
+): number {
+  const error = core.beginChange();
+  if (error !== 0) return error;
+  if ((flags & ~RenameFlags.noReplace) !== 0) return -Errno.EINVAL;
+  if (isDotName(sourceName) || isDotName(targetName)) return -Errno.EBUSY;
+  const badName = nameError(sourceName) || nameError(targetName);
+  if (badName !== 0) return badName;
+  const tree = core.treeOf(sourceNode);
+  if (core.treeOf(targetNode) !== tree) return -Errno.EXDEV;
+  const sourceDir = core.inoOf(sourceNode);
+  const targetDir = core.inoOf(targetNode);
+  const sourceHash = nameHash(sourceName);
+  const targetHash = nameHash(targetName);
+  const hasSource = needDirectoryEntry(core, tree, sourceDir, sourceHash);
+  const hasTarget = needDirectoryEntry(core, tree, targetDir, targetHash);
+  if (!hasSource || !hasTarget) return MISS;
+
+  if (!findName(core, tree, sourceDir, sourceName, sourceHash)) return -Errno.ENOENT;
+  const { ino, isSubvolume } = found;
+  const isDir = found.type === FileType.directory;
+  if (isSubvolume) return -Errno.EXDEV;
+  const badTarget = directoryError(core, tree, targetDir);
+  if (badTarget !== 0) return badTarget;
+  const hasVictim = findName(core, tree, targetDir, targetName, targetHash);
+  const victim = found.ino;
+  const victimIsDir = found.type === FileType.directory;
+  if (hasVictim) {
+    const refused = victimRefusal(ino, isDir, victim, victimIsDir, found.isSubvolume, flags);
+    if (refused !== 0) return refused;
+    if (victim === ino) return 0;
+  }
+  const isReady = needMoved(core, tree, ino, isDir, sourceDir, targetDir);
+  if (isReady < 0) return isReady;
+  let victimIndex = 0;
+  if (hasVictim) {
+    victimIndex = needVictim(core, tree, targetDir, victim, targetName, victimIsDir);
+    if (victimIndex < 0 && victimIndex !== MISS) return victimIndex;
+  } else {
+    const full = bucketError(core, tree, targetDir, targetHash, targetName);
+    if (full !== 0) return full;
+  }
+  const sourceIndex = indexOf(core, tree, sourceDir, ino, sourceName);
+  if (sourceIndex < 0) return sourceIndex;
+  const hasIndex = core.needKey(tree, sourceDir, ItemType.dirIndex, sourceIndex, Mode.write);
+  const targetIndex = nextIndex(core, tree, targetDir);
+  const hasSpace = core.needSpace(NAME_COST);
+  if (!core.needRoom() || !hasIndex || targetIndex === MISS || victimIndex === MISS || !hasSpace) return MISS;
+
+  // A rename that puts a written file in place takes its data along.
+  logInode(core, core.nodeOf(tree, ino));
+  core.stamp.take();
+  if (hasVictim) removeName(core, tree, targetDir, victimIndex, victim, targetName, targetHash);
+  const { sec, nsec } = core.stamp;
+  core.writeBack.open.log.rename(
+    tree,
+    ino,
+    sec,
+    nsec,
+    sourceDir,
+    sourceIndex,
+    targetDir,
+    targetIndex,
+    sourceName,
+    targetName,
+  );
+  const result = applyRename(
+    core.items,
+    core.limits.maxBucketBytes,
+    tree,
+    ino,
+    sec,
+    nsec,
+    sourceDir,
+    sourceIndex,
+    targetDir,
+    targetIndex,
+    sourceName,
+    0,
+    sourceName.length,
+    sourceHash,
+    targetName,
+    0,
+    targetName.length,
+    targetHash,
+  );
+  assert(result === 0, 'a rename whose names are held can be done');
+  core.space.spend(NAME_COST);
+  core.setNextIndex(targetNode, targetIndex + 1);
+  core.writeBack.changed();
+  return 0;
+}
+
+/** Why an entry cannot take another's place, or 0. */
+function victimRefusal(
+  ino: number,
+  isDir: boolean,
+  victim: number,
+  victimIsDir: boolean,
+  victimIsSubvolume: boolean,
+  flags: number,
+): number {
+  if ((flags & RenameFlags.noReplace) !== 0) return -Errno.EEXIST;
+  if (victimIsSubvolume) return -Errno.EXDEV;
+  if (victim === ino) return 0;
+  if (isDir && !victimIsDir) return -Errno.ENOTDIR;
+  return !isDir && victimIsDir ? -Errno.EISDIR : 0;
+}
+
+/**
+ * Whether the inode that moves is held for it, and for a directory every step from its new place to the root.
+ *
+ * @returns 0; MISS; -EINVAL if a directory would move below itself.
+ */
+function needMoved(
+  core: Core,
+  tree: number,
+  ino: number,
+  isDir: boolean,
+  sourceDir: number,
+  targetDir: number,
+): number {
+  const hasInode = core.needInode(tree, ino, Mode.read, Mode.write);
+  const hasRefs = core.needTypes(tree, ino, ItemType.inodeRef, ItemType.inodeExtref + 1, Mode.write);
+  if (isDir && sourceDir !== targetDir) {
+    let at = targetDir;
+    while (at !== ROOT_INO && at !== 0) {
+      if (at === ino) return -Errno.EINVAL;
+      if (at === core.rootIno && tree === core.rootTree) break;
+      if (!core.needTypes(tree, at, ItemType.inodeRef, ItemType.inodeRef + 1, Mode.read)) return MISS;
+      at = parentOf(core.items, tree, at);
+    }
+  } else if (isDir && targetDir === ino) {
+    return -Errno.EINVAL;
+  }
+  return hasInode && hasRefs ? 0 : MISS;
+}

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The model of a volume: a sorted map of items and a map of sectors, in memory. Tests and simulations run servers on
+// it, and property tests hold the engine to it. It applies changes with the code that clients predict with
+// (item/apply_change.ts), so it makes the same items as they do, and real item pages.
+//
+// It judges the form and the effect of changes but not the sender's grants. Sectors that fell out of a file stay in
+// their map: no extent leads to them any more, and a later put data replaces them whole.
+
+import { Buffer } from 'node:buffer';
+import { applyChange, type ItemLimits } from '../item/apply_change.ts';
+import { applyDropInode, applyNewInode } from '../item/apply_inode.ts';
+import { ChangeKind, ChangeReader } from '../item/change.ts';
+import { EXTENT_HEAD_BYTES, ExtentType, extentIsHole, extentLength, extentType } from '../item/extent_data.ts';
+import { FileMode, inodeNbytes, inodeNlink } from '../item/inode_item.ts';
+import { writeRef } from '../item/inode_ref.ts';
+import { FS_TREE, ItemType, ROOT_INO } from '../item/key.ts';
+import { SortedItemMap } from '../item/sorted_item_map.ts';
+import type { Crc32c } from '../util/crc32c.ts';
+import { Errno } from '../util/errno.ts';
+import { FsError } from '../util/errors.ts';
+import { compareKey, type Key } from '../util/range.ts';
+import { ItemPageBuilder } from '../wire/item_page.ts';
+import type { FileExtent, Refusal } from '../wire/message.ts';
+import { changesCost } from '../wire/space.ts';
+import type { ApplyResult, BatchParts, DataRead, ItemsRead, SpaceReport, Volume, VolumeInfo } from './volume.ts';
+
+const SECTOR = 4096;
+/** Space that an inode with its items is taken to fill, bytes. */
+const INODE_SPACE = 2048;
+
+export interface MemoryVolumeOptions {
+  readonly crc32c: Crc32c;
+  /** Bytes of the device; 1 GiB without it. */
+  readonly deviceTotal?: number;
+  /** Called before each operation does its work: tests delay it here, or make it fail. */
+  readonly before?: (operation: 'read' | 'apply' | 'commit') => Promise<void>;
+}
+
+export class MemoryVolume implements Volume {
+  readonly info: VolumeInfo;
+  /** The items, for tests to look at. */
+  readonly items: SortedItemMap = new SortedItemMap();
+  /** Batches applied, and how many of them were durable at the last commit. */
+  applied = 0;
+  durable = 0;
+  readonly #crc32c: Crc32c;
+  readonly #before: (operation: 'read' | 'apply' | 'commit') => Promise<void>;
+  readonly #limits: ItemLimits;
+  readonly #trees = new Set<number>();
+  /** `tree:ino` -> sector number -> 4096 bytes. */
+  readonly #sectors = new Map<string, Map<number, Buffer>>();
+  #generation = 1;
+  #dirty = 0;
+  /** Batches are applied one after the other, in the order of the calls. */
+  #queue: Promise<unknown> = Promise.resolve();
+
+  constructor(options: MemoryVolumeOptions) {
+    this.#crc32c = options.crc32c;
+    this.#before = options.before ?? (() => Promise.resolve());
+    this.info = {
+      fsid: Buffer.alloc(16, 0xcf),
+      sectorSize: SECTOR,
+      maxInline: 2048,
+      maxXattrItem: 16_258,
+      maxHashBucketItem: 16_258,
+      deviceTotal: options.deviceTotal ?? 1 << 30,
+      readOnly: false,
+    };
+    this.#limits = {
+      maxInlineBytes: this.info.maxInline,
+      maxXattrBytes: this.info.maxXattrItem,
+      maxBucketBytes: this.info.maxHashBucketItem,
+    };
+    this.addTree(FS_TREE);
+  }
+
+  /** Makes an empty tree with its root directory. */
+  addTree(tree: number): void {
+    this.#trees.add(tree);
+    const items = this.items;
+    const none = Buffer.alloc(0);
+    applyNewInode(items, tree, ROOT_INO, FileMode.directory | 0o755, 0, 0, 0, 1_700_000_000, 0, none, 0, 0);
+    items.find(tree, ROOT_INO, ItemType.inodeItem, 0);
+    items.view.setUint32(items.start + NLINK_AT, 1, true);
+    items.insert(tree, ROOT_INO, ItemType.inodeRef, ROOT_INO, REF_OF_ROOT.length);
+    writeRef(items.bytes, items.view, items.start, 0, REF_NAME, 0, REF_NAME.length);
+  }
+
+  async readItems(tree: number, start: Key, end: Key, bytesMax: number): Promise<ItemsRead> {
+    await this.#before('read');
+    this.#requireTree(tree);
+    const items = this.items;
+    const builder = new ItemPageBuilder();
+    let coveredEnd = end;
+    let there = items.seek(tree, start.objectid, start.type, start.offset);
+    for (; there; there = items.next()) {
+      const { objectid, type, offset } = items;
+      const key = { objectid, type, offset };
+      if (compareKey(key, end) >= 0) break;
+      if (builder.count > 0 && builder.lengthWith(items.size) > bytesMax) {
+        coveredEnd = key;
+        break;
+      }
+      builder.add(objectid, type, offset, items.bytes.slice(items.start, items.start + items.size));
+    }
+    return { page: builder.finish(this.#crc32c), coveredEnd };
+  }
+
+  async readData(extents: readonly FileExtent[]): Promise<DataRead> {
+    await this.#before('read');
+    const parts = extents.map(({ tree, ino, offset, length }) => {
+      if (offset % SECTOR !== 0) throw new FsError(Errno.EINVAL, `read of ${length} bytes at ${offset}`);
+      if (!this.items.find(tree, ino, ItemType.inodeItem, 0)) {
+        throw new FsError(Errno.ENOENT, `tree ${tree} has no inode ${ino}`);
+      }
+      return this.#readFile(tree, ino, offset, Math.ceil(length / SECTOR) * SECTOR);
+    });
+    const bytes = Buffer.concat(parts);
+    const checksums = Buffer.alloc((bytes.length / SECTOR) * 4);
+    for (let sector = 0; sector * SECTOR < bytes.length; sector++) {
+      const sum = this.#crc32c(bytes.subarray(sector * SECTOR, (sector + 1) * SECTOR));
+      checksums.writeUInt32LE(sum, sector * 4);
+    }
+    return { bytes, checksums };
+  }
+
+  apply(batch: BatchParts, _grants: Uint8Array | null): Promise<ApplyResult> {
+    const done = this.#queue.then(async () => {
+      await this.#before('apply');
+      const refused = this.#applyBatch(batch);
+      if (refused !== null) return { refused, cost: 0 };
+      this.applied++;
+      this.#dirty += batch.changes.length + batch.data.length;
+      return { refused: null, cost: changesCost(batch.changes) };
+    });
+    this.#queue = done.catch(() => {});
+    return done;
+  }
+
+  async finishDeletes(tree: number, from: number, keep: readonly number[]): Promise<number | null> {
+    this.#requireTree(tree);
+    const nameless: number[] = [];
+    this.#forEachInode(tree, (ino) => {
+      const isNameless = inodeNlink(this.items.view, this.items.start) === 0;
+      if (isNameless && ino >= from && !keep.includes(ino)) nameless.push(ino);
+    });
+    for (const ino of nameless) {
+      applyDropInode(this.items, tree, ino);
+      this.#sectors.delete(`${tree}:${ino}`);
+    }
+    return null;
+  }
+
+  async commit(): Promise<number> {
+    const covered = this.applied;
+    this.#dirty = 0;
+    await this.#before('commit');
+    this.durable = Math.max(this.durable, covered);
+    return ++this.#generation;
+  }
+
+  dirtyBytes(): number {
+    return this.#dirty;
+  }
+
+  wantsCommit(): boolean {
+    return false;
+  }
+
+  async statfs(): Promise<SpaceReport> {
+    let used = 0;
+    for (const tree of this.#trees) {
+      this.#forEachInode(tree, () => {
+        used += inodeNbytes(this.items.view, this.items.start) + INODE_SPACE;
+      });
+    }
+    const total = this.info.deviceTotal;
+    const free = Math.max(0, total - used);
+    return { total, free, available: free };
+  }
+
+  async highestInode(tree: number): Promise<number> {
+    this.#requireTree(tree);
+    let highest = ROOT_INO;
+    this.#forEachInode(tree, (ino) => {
+      highest = ino;
+    });
+    return highest;
+  }
+
+  writableTrees(): readonly number[] {
+    return [...this.#trees].sort((a, b) => a - b);
+  }
+
+  stats(): Readonly<Record<string, number>> {
+    return { batches: this.applied, generation: this.#generation };
+  }
+
+  async close(): Promise<void> {
+    await this.#queue;
+  }
+
+  #requireTree(tree: number): void {
+    if (!this.#trees.has(tree)) throw new FsError(Errno.ENOENT, `there is no tree ${tree}`);
+  }
+
+  /** Visits the inodes of a tree in order; the inode item is the map's current one. */
+  #forEachInode(tree: number, visit: (ino: number) => void): void {
+    let there = this.items.seek(tree, 0, 0, 0);
+    for (; there; there = this.items.next()) {
+      if (this.items.type === ItemType.inodeItem) visit(this.items.objectid);
+    }
+  }
+
+  #applyBatch(batch: BatchParts): Refusal | null {
+    const change = new ChangeReader(batch.changes);
+    const staged: { file: string; sector: number; bytes: Buffer }[] = [];
+    let index = 0;
+    let dataAt = 0;
+    const refuse = (errno: number, text: string): Refusal => {
+      this.items.takeBack();
+      return { index, errno, text };
+    };
+    this.items.begin();
+    for (; change.next(); index++) {
+      if (!this.#trees.has(change.tree)) return refuse(Errno.EINVAL, `there is no tree ${change.tree}`);
+      const { tree, ino, kind } = change;
+      const file = `${tree}:${ino}`;
+      const inline = this.#inlineBytes(tree, ino);
+      if (inline !== null) staged.push({ file, sector: 0, bytes: inline });
+      if (kind === ChangeKind.putData) {
+        if (dataAt + change.length > batch.data.length) return refuse(Errno.EINVAL, 'the data section is too short');
+        for (let at = 0; at < change.length; at += SECTOR) {
+          const bytes = Buffer.alloc(SECTOR);
+          bytes.set(batch.data.subarray(dataAt + at, dataAt + Math.min(at + SECTOR, change.length)));
+          staged.push({ file, sector: (change.fileOffset + at) / SECTOR, bytes });
+        }
+      }
+      const result = applyChange(this.items, this.#limits, change, batch.data, dataAt);
+      if (result !== 0) return refuse(-result, `change ${index} of kind ${kind} on inode ${ino}`);
+      if (kind === ChangeKind.putData) dataAt += change.length;
+    }
+    if (change.error !== null) return refuse(Errno.EINVAL, change.error);
+    if (index !== batch.changeCount) return refuse(Errno.EINVAL, `${index} changes, not ${batch.changeCount}`);
+    if (dataAt !== batch.data.length) return refuse(Errno.EINVAL, 'the data section is too long');
+    this.items.keep();
+    for (const { file, sector, bytes } of staged) {
+      let sectors = this.#sectors.get(file);
+      if (sectors === undefined) {
+        sectors = new Map();
+        this.#sectors.set(file, sectors);
+      }
+      sectors.set(sector, bytes);
+    }
+    return null;
+  }
+
+  /** The first sector of a file whose bytes are inline; null for others. */
+  #inlineBytes(tree: number, ino: number): Buffer | null {
+    const items = this.items;
+    if (!items.find(tree, ino, ItemType.extentData, 0)) return null;
+    if (extentType(items.view, items.start) !== ExtentType.inline) return null;
+    const sector = Buffer.alloc(SECTOR);
+    sector.set(items.bytes.subarray(items.start + EXTENT_HEAD_BYTES, items.start + items.size));
+    return sector;
+  }
+
+  #readFile(tree: number, ino: number, offset: number, length: number): Buffer {
+    const bytes = Buffer.alloc(length);
+    const inline = this.#inlineBytes(tree, ino);
+    if (inline !== null) {
+      if (offset === 0) inline.copy(bytes);
+      return bytes;
+    }
+    const sectors = this.#sectors.get(`${tree}:${ino}`);
+    const items = this.items;
+    let there = items.seek(tree, ino, ItemType.extentData, 0);
+    for (; there && items.objectid === ino && items.type === ItemType.extentData; there = items.next()) {
+      const isData = extentType(items.view, items.start) === ExtentType.regular && !extentIsHole(items.view, items.start);
+      const start = Math.max(offset, items.offset);
+      const end = Math.min(offset + length, items.offset + extentLength(items.view, items.start));
+      for (let at = start; isData && at < end; at += SECTOR) {
+        sectors?.get(at / SECTOR)?.copy(bytes, at - offset);
+      }
+    }
+    return bytes;
+  }
+}
+
+/** Offset of nlink in an inode item. */
+const NLINK_AT = 40;
+const REF_NAME: Buffer = Buffer.from('..');
+/** An INODE_REF of a root directory: head and name. */
+const REF_OF_ROOT: Buffer = Buffer.alloc(10 + REF_NAME.length);
