@@ -32,7 +32,7 @@ class MountCommand extends CrfsCommand {
       SOURCE is HOST[:PORT]:/PATH (an IPv6 address in brackets) or unix:SOCKET:/PATH, with PATH a directory of the
       image.
 
-      Options for -o: cache=SIZE (items and data held in memory, default 512M), port=PORT, log=FILE (default
+      Options for -o: cache=SIZE (items and data held in memory, default 256M), port=PORT, log=FILE (default
       ${DEFAULT_LOG_FILE}), ro, rw, nosuid, nodev, noexec, noatime and the like, noallow_other (only root may
       enter).
     `,

@@ -4,12 +4,10 @@
 // Options are read from left to right, a later one wins. An option that is not known is refused by name: a
 // misspelt option that does nothing is worse than a mount that fails.
 
+import { CACHE_BYTES_DEFAULT } from '../client/limits.ts';
 import { parsePort } from './address.ts';
 import { CliError } from './exit.ts';
 import { parseSize } from './size.ts';
-
-/** Cached items and data of one mount. */
-export const DEFAULT_CACHE_BYTES: number = 512 * 1024 * 1024;
 
 /** Below this the caches could not hold what a single operation may need. */
 export const MIN_CACHE_BYTES: number = 16 * 1024 * 1024;
@@ -69,7 +67,7 @@ const IGNORED = new Set([
 class Collector {
   readOnly = false;
   allowOther = true;
-  cacheBytes = DEFAULT_CACHE_BYTES;
+  cacheBytes = CACHE_BYTES_DEFAULT;
   port: number | undefined;
   logFile: string | undefined;
   readonly flags: Set<string> = new Set();

@@ -62,7 +62,7 @@ export class Core {
   readonly clock: Clock;
   readonly crc32c: Crc32c;
   readonly sectorSums: SectorSums;
-  readonly kernel: KernelCache;
+  kernel: KernelCache;
   readonly limits: ItemLimits;
   readonly rootTree: number;
   readonly rootIno: number;

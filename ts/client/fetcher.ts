@@ -40,8 +40,8 @@ export interface FetcherOptions {
   readonly peer: Peer;
   /** Whether data is worth having beside items now. */
   readonly wantsData: () => boolean;
-  /** Gives back what the reply granted without items. */
-  readonly release: (ranges: ModeChange[]) => void;
+  /** A reply was taken in; `unknown` is what it granted without items, to be given back. */
+  readonly onAdopted: (unknown: ModeChange[]) => void;
   /** The server sent what it must not: ends the session. */
   readonly onBroken: (error: Error) => void;
 }
@@ -188,8 +188,7 @@ export class Fetcher {
         onReply: (reply) => {
           this.#inFlight.delete(flight);
           this.#guard(() => {
-            const unknown = adoptReply(core, asked, reply.fields, reply.body);
-            if (unknown.length > 0) this.#options.release(unknown);
+            this.#options.onAdopted(adoptReply(core, asked, reply.fields, reply.body));
           });
         },
       })

@@ -34,8 +34,11 @@ const NEIGHBOUR_ITEMS_MAX = 4096;
 /** How far apart two files that are read one after the other may lie, in inode numbers. */
 const NEIGHBOUR_DISTANCE = 512;
 
+/** Copies a stretch; what lies behind the source's end is zero. */
 function copy(target: Uint8Array, at: number, source: Uint8Array, start: number, end: number): void {
-  target.set(source.subarray(start, end), at);
+  const last = Math.max(start, Math.min(end, source.length));
+  target.set(source.subarray(start, last), at);
+  target.fill(0, at + last - start, at + end - start);
 }
 
 function runAt(runs: readonly Run[], at: number): Run | undefined {

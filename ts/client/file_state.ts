@@ -17,11 +17,13 @@ export interface Run {
   bytes: Uint8Array<ArrayBuffer>;
 }
 
-/** Bytes `[start, end)` of a put data that is not applied yet. */
+/** Bytes `[start, end)` of a put data, or of a cut, that is not applied yet. */
 export interface PendingRun {
   readonly file: FileState;
   readonly start: number;
+  /** May be Infinity. */
   readonly end: number;
+  /** Holds `start` at 0; what is not in it is zero. */
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** A buffer to give back when applied; null if the bytes are gathered with others. */
   readonly buffer: Uint8Array<ArrayBuffer> | null;

@@ -13,6 +13,7 @@
 import { applyCut, applyPutData, sectorCeil, sectorFloor } from '../item/apply_extent.ts';
 import { applySetFields } from '../item/apply_inode.ts';
 import { FieldMask, InodeFields } from '../item/change.ts';
+import { ExtentType, extentType } from '../item/extent_data.ts';
 import { InodeField, inodeSize, setInodeSize, setInodeTime } from '../item/inode_item.ts';
 import { ItemType } from '../item/key.ts';
 import { Batch } from './batch.ts';
@@ -234,16 +235,40 @@ function logRun(core: Core, file: FileState, run: Run): void {
     bytes,
     0,
   );
-  const pending: PendingRun = {
-    file,
-    start: run.start,
-    end,
-    bytes,
-    buffer: isGathered ? null : run.bytes,
-  };
-  file.pending.push(pending);
-  batch.pending.push(pending);
   if (isGathered) files.buffers.give(run.bytes);
+  // Inline bytes are in the items.
+  if (isGathered && isInline(core, tree, ino)) return;
+  addPending(core, file, run.start, run.end, bytes, isGathered ? null : run.bytes);
+}
+
+function isInline(core: Core, tree: number, ino: number): boolean {
+  const { items } = core;
+  return (
+    items.find(tree, ino, ItemType.extentData, 0) && extentType(items.view, items.start) === ExtentType.inline
+  );
+}
+
+const NO_BYTES = new Uint8Array(0);
+
+/** Remembers what a file reads as in a range until the open batch is applied. */
+function addPending(
+  core: Core,
+  file: FileState,
+  start: number,
+  end: number,
+  bytes: Uint8Array<ArrayBuffer>,
+  buffer: Uint8Array<ArrayBuffer> | null,
+): void {
+  const pending: PendingRun = { file, start, end, bytes, buffer };
+  file.pending.push(pending);
+  core.writeBack.open.pending.push(pending);
+}
+
+/** A cut or a truncate: what is under way in the range reads as zeros from now on. */
+function hidePending(core: Core, file: FileState, start: number, end: number): void {
+  if (file.pending.some((piece) => piece.start < end && piece.end > start)) {
+    addPending(core, file, start, end, NO_BYTES, null);
+  }
 }
 
 /** Drops written bytes from `size` on, for a truncate, and zeroes what is left of the last sector. */
@@ -269,6 +294,7 @@ export function cutRuns(core: Core, file: FileState, size: number): void {
 export function bytesChanged(core: Core, file: FileState, start: number, end: number): void {
   file.version++;
   core.files.dropCleanRange(file, start, end);
+  hidePending(core, file, start, end);
 }
 
 /** Cuts a file's content to nothing now, and lets the change wait for the new content. */

@@ -72,6 +72,14 @@ export class InodeNumbers {
     else if (numbers.following.end === first) numbers.following.end += count;
   }
 
+  /** Forgets the free numbers from `first` to `end` - 1, whose grant goes. */
+  cut(tree: number, first: number, end: number): void {
+    const numbers = this.#of(tree);
+    const { current, following } = numbers;
+    if (current.next < end && current.end > first) numbers.current = { next: 0, end: 0 };
+    if (following !== null && following.next < end && following.end > first) numbers.following = null;
+  }
+
   /** Calls `visit` with every part of a run that is not used yet. */
   forEachFree(visit: (tree: number, first: number, end: number) => void): void {
     for (const [tree, { current, following }] of this.#trees) {

@@ -8,9 +8,12 @@
 // asks the server. Their errno is told once, at the next fsync and close.
 
 import { ChangeKind, ChangeLog, ChangeReader, FieldMask } from '../item/change.ts';
+import { ItemType } from '../item/key.ts';
 import { nameHash } from '../item/name_hash.ts';
+import { Mode } from '../wire/message.ts';
 import { Batch } from './batch.ts';
 import type { PendingRun } from './file_state.ts';
+import type { Giving } from './giver.ts';
 import { nodeOf } from './node_id.ts';
 import type { BatchFilter } from './write_back.ts';
 
@@ -161,6 +164,42 @@ export class RefusalFilter implements BatchFilter {
   finish(): void {
     this.#onFinish({ inodes: this.#inodes, names: this.#lostNames, changes: this.#changes });
   }
+}
+
+/** What must be asked of the server again. */
+export function lostRanges(
+  losses: Losses,
+  treeOf: (node: number) => number,
+  inoOf: (node: number) => number,
+): Giving[] {
+  const ranges: Giving[] = [];
+  const add = (tree: number, objectid: number, type: number, from: number, to: number): void => {
+    const start = { objectid, type, offset: from };
+    ranges.push({ tree, start, end: { objectid, type, offset: to }, newMode: Mode.none });
+  };
+  for (const node of losses.inodes) {
+    const tree = treeOf(node);
+    const ino = inoOf(node);
+    // Not the names of a directory: those that are wrong are named by themselves.
+    add(tree, ino, ItemType.inodeItem, 0, 2);
+    ranges.push({
+      tree,
+      start: { objectid: ino, type: ItemType.inodeRef, offset: 0 },
+      end: { objectid: ino, type: ItemType.xattrItem + 1, offset: 0 },
+      newMode: Mode.none,
+    });
+    ranges.push({
+      tree,
+      start: { objectid: ino, type: ItemType.extentData, offset: 0 },
+      end: { objectid: ino, type: ItemType.extentData + 1, offset: 0 },
+      newMode: Mode.none,
+    });
+  }
+  for (const { tree, dir, hash, index } of losses.names) {
+    add(tree, dir, ItemType.dirItem, hash, hash + 1);
+    add(tree, dir, ItemType.dirIndex, index, index + 1);
+  }
+  return ranges;
 }
 
 /** Takes bytes that will never be applied out of what can be read of their file. */

@@ -11,9 +11,15 @@ import { Buffer } from 'node:buffer';
 import { applyChange, type ItemLimits } from '../item/apply_change.ts';
 import { applyDropInode, applyNewInode } from '../item/apply_inode.ts';
 import { ChangeKind, ChangeReader } from '../item/change.ts';
-import { EXTENT_HEAD_BYTES, ExtentType, extentIsHole, extentLength, extentType } from '../item/extent_data.ts';
-import { FileMode, inodeNbytes, inodeNlink } from '../item/inode_item.ts';
-import { writeRef } from '../item/inode_ref.ts';
+import {
+  EXTENT_HEAD_BYTES,
+  ExtentType,
+  extentIsHole,
+  extentLength,
+  extentType,
+} from '../item/extent_data.ts';
+import { FileMode, InodeField, inodeNbytes, inodeNlink } from '../item/inode_item.ts';
+import { REF_HEAD_BYTES, writeRef } from '../item/inode_ref.ts';
 import { FS_TREE, ItemType, ROOT_INO } from '../item/key.ts';
 import { SortedItemMap } from '../item/sorted_item_map.ts';
 import type { Crc32c } from '../util/crc32c.ts';
@@ -23,9 +29,19 @@ import { compareKey, type Key } from '../util/range.ts';
 import { ItemPageBuilder } from '../wire/item_page.ts';
 import type { FileExtent, Refusal } from '../wire/message.ts';
 import { changesCost } from '../wire/space.ts';
-import type { ApplyResult, BatchParts, DataRead, ItemsRead, SpaceReport, Volume, VolumeInfo } from './volume.ts';
+import type {
+  ApplyResult,
+  BatchParts,
+  DataRead,
+  ItemsRead,
+  SpaceReport,
+  Volume,
+  VolumeInfo,
+} from './volume.ts';
 
 const SECTOR = 4096;
+/** The name by which a root directory refers to itself. */
+const REF_NAME: Buffer = Buffer.from('..');
 /** Space that an inode with its items is taken to fill, bytes. */
 const INODE_SPACE = 2048;
 
@@ -82,8 +98,8 @@ export class MemoryVolume implements Volume {
     const none = Buffer.alloc(0);
     applyNewInode(items, tree, ROOT_INO, FileMode.directory | 0o755, 0, 0, 0, 1_700_000_000, 0, none, 0, 0);
     items.find(tree, ROOT_INO, ItemType.inodeItem, 0);
-    items.view.setUint32(items.start + NLINK_AT, 1, true);
-    items.insert(tree, ROOT_INO, ItemType.inodeRef, ROOT_INO, REF_OF_ROOT.length);
+    items.view.setUint32(items.start + InodeField.nlink, 1, true);
+    items.insert(tree, ROOT_INO, ItemType.inodeRef, ROOT_INO, REF_HEAD_BYTES + REF_NAME.length);
     writeRef(items.bytes, items.view, items.start, 0, REF_NAME, 0, REF_NAME.length);
   }
 
@@ -230,7 +246,8 @@ export class MemoryVolume implements Volume {
       const inline = this.#inlineBytes(tree, ino);
       if (inline !== null) staged.push({ file, sector: 0, bytes: inline });
       if (kind === ChangeKind.putData) {
-        if (dataAt + change.length > batch.data.length) return refuse(Errno.EINVAL, 'the data section is too short');
+        if (dataAt + change.length > batch.data.length)
+          return refuse(Errno.EINVAL, 'the data section is too short');
         for (let at = 0; at < change.length; at += SECTOR) {
           const bytes = Buffer.alloc(SECTOR);
           bytes.set(batch.data.subarray(dataAt + at, dataAt + Math.min(at + SECTOR, change.length)));
@@ -242,7 +259,8 @@ export class MemoryVolume implements Volume {
       if (kind === ChangeKind.putData) dataAt += change.length;
     }
     if (change.error !== null) return refuse(Errno.EINVAL, change.error);
-    if (index !== batch.changeCount) return refuse(Errno.EINVAL, `${index} changes, not ${batch.changeCount}`);
+    if (index !== batch.changeCount)
+      return refuse(Errno.EINVAL, `${index} changes, not ${batch.changeCount}`);
     if (dataAt !== batch.data.length) return refuse(Errno.EINVAL, 'the data section is too long');
     this.items.keep();
     for (const { file, sector, bytes } of staged) {
@@ -277,7 +295,8 @@ export class MemoryVolume implements Volume {
     const items = this.items;
     let there = items.seek(tree, ino, ItemType.extentData, 0);
     for (; there && items.objectid === ino && items.type === ItemType.extentData; there = items.next()) {
-      const isData = extentType(items.view, items.start) === ExtentType.regular && !extentIsHole(items.view, items.start);
+      const isData =
+        extentType(items.view, items.start) === ExtentType.regular && !extentIsHole(items.view, items.start);
       const start = Math.max(offset, items.offset);
       const end = Math.min(offset + length, items.offset + extentLength(items.view, items.start));
       for (let at = start; isData && at < end; at += SECTOR) {
@@ -287,9 +306,3 @@ export class MemoryVolume implements Volume {
     return bytes;
   }
 }
-
-/** Offset of nlink in an inode item. */
-const NLINK_AT = 40;
-const REF_NAME: Buffer = Buffer.from('..');
-/** An INODE_REF of a root directory: head and name. */
-const REF_OF_ROOT: Buffer = Buffer.alloc(10 + REF_NAME.length);

@@ -17,6 +17,7 @@ import { Errno } from '../util/errno.ts';
 import { ConnectionError, FsError, ProtocolError } from '../util/errors.ts';
 import {
   BODY_BYTES_MAX,
+  CONTROL_BYTES_MAX,
   FRAME_HEADER_BYTES,
   GOODBYE_TIMEOUT_MS,
   REQUESTS_IN_FLIGHT_MAX,
@@ -141,7 +142,7 @@ export class Peer {
   }
 
   /** Bounds what the other end may send, for as long as it has no session; without arguments the full sizes again. */
-  limitFrames(controlMax: number, bodyMax: number): void {
+  limitFrames(controlMax: number = CONTROL_BYTES_MAX, bodyMax: number = BODY_BYTES_MAX): void {
     this.#parser.limits.controlMax = controlMax;
     this.#parser.limits.bodyMax = bodyMax;
   }

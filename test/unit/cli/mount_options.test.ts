@@ -2,14 +2,15 @@
 // The options after -o: what each means, that later ones win, that unknown ones are refused by name.
 
 import { expect, test } from 'vitest';
-import { DEFAULT_CACHE_BYTES, parseMountOptions } from '../../../ts/cli/mount_options.ts';
+import { parseMountOptions } from '../../../ts/cli/mount_options.ts';
+import { CACHE_BYTES_DEFAULT } from '../../../ts/client/limits.ts';
 
 test('without options', () => {
   expect(parseMountOptions([])).toEqual({
     readOnly: false,
     kernelFlags: [],
     allowOther: true,
-    cacheBytes: DEFAULT_CACHE_BYTES,
+    cacheBytes: CACHE_BYTES_DEFAULT,
     port: undefined,
     logFile: undefined,
   });

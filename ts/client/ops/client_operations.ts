@@ -2,6 +2,8 @@
 //
 // The operations of a mount over the caches of one session: each method is one of the functions beside this file.
 
+import { inodeMode, isDirectory } from '../../item/inode_item.ts';
+import { ItemType } from '../../item/key.ts';
 import type { Core } from '../core.ts';
 import type { Fetcher } from '../fetcher.ts';
 import type { NeighbourReader } from '../file_reader.ts';
@@ -151,7 +153,9 @@ export class ClientOperations implements Operations {
   async fsync(node: number): Promise<number> {
     const core = this.#core;
     if (core.ended !== 0) return core.ended;
-    logInode(core, node);
+    // A directory stands for what was made in it: the data of all files goes with it.
+    if (isDirectoryNode(core, node)) core.writeBack.flush();
+    else logInode(core, node);
     core.writeBack.changed();
     const result = await this.#sync();
     // The node's own error first; one that no open file can tell goes to whoever syncs next.
@@ -202,4 +206,10 @@ export class ClientOperations implements Operations {
     out.inodesUsed = report.inodesUsed;
     return 0;
   }
+}
+
+function isDirectoryNode(core: Core, node: number): boolean {
+  const { items } = core;
+  const isFound = items.find(core.treeOf(node), core.inoOf(node), ItemType.inodeItem, 0);
+  return isFound && isDirectory(inodeMode(items.view, items.start));
 }

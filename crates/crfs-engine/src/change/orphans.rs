@@ -23,7 +23,7 @@ pub struct Progress {
     pub next: Option<u64>,
 }
 
-/// Deletes orphan inodes of `tree` with numbers from `from` on, removing about `work` items at most. `keep` says which
+/// Deletes orphan inodes of `tree` with numbers from `from` on, removing about `work` items at most (at least one). `keep` says which
 /// must stay because a client has them open. On an error the caller rolls the store back.
 pub fn finish_deletes<S: Store>(
     store: &mut S,
@@ -36,13 +36,12 @@ pub fn finish_deletes<S: Store>(
     let mut running =
         Running::new(store, &Batch { changes: &[], count: 0, checksums: &[], data: &[] }, &grants);
     running.check_tree(tree)?;
-    let (mut progress, mut left, mut from) = (Progress::default(), work, from);
+    let (mut progress, mut left, mut from) = (Progress::default(), work.max(1), from);
     while let Some(ino) = running.next_orphan(tree, from)? {
         if left == 0 {
             progress.next = Some(ino);
             break;
         }
-        left -= 1;
         if !keep(ino) {
             if !running.delete_orphan(tree, ino, &mut left)? {
                 progress.next = Some(ino);
@@ -50,6 +49,7 @@ pub fn finish_deletes<S: Store>(
             }
             progress.deleted += 1;
         }
+        left = left.saturating_sub(1);
         let Some(next) = ino.checked_add(1) else { break };
         from = next;
     }

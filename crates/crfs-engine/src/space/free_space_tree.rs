@@ -169,9 +169,10 @@ impl FreeSpaceTree<'_> {
         self.tree.insert(self.source, self.log, key, data)
     }
 
-    /// The FREE_SPACE_EXTENT with the highest start <= `at`, in this group.
+    /// The FREE_SPACE_EXTENT with the highest start <= `at`, in this group (whose end is the next one's start).
     fn extent_before(&mut self, group: &BlockGroup, at: u64) -> Result<Option<(u64, u64)>> {
         let mut item = Vec::new();
+        let at = at.min(group.end() - 1);
         let found = self.tree.prev(self.source, extent_key(at, u64::MAX), &mut item)?;
         Ok(found
             .filter(|key| key.kind == item_type::FREE_SPACE_EXTENT && key.objectid >= group.start)

@@ -2,8 +2,8 @@
 //! Freezing the running transaction into a commit.
 //!
 //! 1. References of data extents, and the checksums of those that died.
-//! 2. Rounds, until nothing changes: items of new chunks; an address, an extent item and space for each changed node that
-//!    has none; extent items and space of replaced blocks go; free-space tree, block groups and root items follow. Each of
+//! 2. Rounds, until nothing changes: an address, an extent item and space for each changed node that has none; extent items
+//!    and space of replaced blocks go; items of new chunks; free-space tree, block groups and root items follow. Each of
 //!    these changes nodes; a node that has its address stays where it is, so the rounds end.
 //! 3. Every changed node is sealed: the trees point to addresses only, and the next transaction starts from them.
 //!
@@ -210,9 +210,9 @@ impl Freeze<'_> {
         let root_tree = run.roots.get_mut(&objectid::ROOT_TREE).expect("every image has a root tree");
         root_tree.touch(&*run.nodes, &mut run.log, root_key)?;
         for _ in 0..ROUNDS_MAX {
-            self.insert_chunks()?;
             let placed = self.place_nodes()?;
             let freed = self.remove_freed()?;
+            self.insert_chunks()?;
             self.update_free_space()?;
             self.update_groups()?;
             let rooted = self.update_roots()?;

@@ -8,6 +8,7 @@ use super::commit::Frozen;
 use crate::block_reader::BlockReader;
 use crate::error::{EngineError, Result};
 use crate::superblock;
+use crfs_disk::constants::SUPER_OFFSETS;
 use crfs_disk::header::seal;
 use crfs_disk::{Header, Superblock};
 
@@ -83,10 +84,16 @@ fn verify_sealed(block: &[u8], sealed: &super::commit::Sealed, geometry: &crfs_d
 fn write_superblocks(reader: &BlockReader, sb: &Superblock) -> Result<()> {
     let device = reader.device();
     let kind = reader.geometry().checksum;
-    for (number, at) in superblock::copies(sb.dev_item.total_bytes).enumerate() {
-        let bytes = sb.seal_for(at, kind);
-        let written = if number == 0 { device.write_fua(at, &bytes) } else { device.write_at(at, &bytes) };
-        written.map_err(|source| EngineError::Io { what: format!("writing the superblock at {at}"), source })?;
+    let mut copies = superblock::copies(sb.dev_item.total_bytes);
+    let primary = copies.next().unwrap_or(SUPER_OFFSETS[0]);
+    device
+        .write_fua(primary, &sb.seal_for(primary, kind))
+        .map_err(|source| EngineError::Io { what: format!("writing the superblock at {primary}"), source })?;
+    for at in copies {
+        // The commit stands already; nobody but a rescue tool reads this copy.
+        if let Err(error) = device.write_at(at, &sb.seal_for(at, kind)) {
+            reader.log(&format!("writing the superblock copy at {at}: {error}"));
+        }
     }
     Ok(())
 }

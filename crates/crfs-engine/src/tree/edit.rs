@@ -160,6 +160,7 @@ impl Editor<'_> {
         }
     }
 
+    /// `None` when the key is taken.
     fn insert(
         &mut self,
         child: &mut Child,
@@ -188,7 +189,10 @@ impl Editor<'_> {
                 Ok(Some(spill))
             }
             Body::Branch(branch) => {
-                let slot = branch.child_slot(key);
+                let mut slot = branch.child_slot(key);
+                if level == 1 && self.make_room(branch, slot, key, ItemHeader::SIZE + data.len())? {
+                    slot = branch.child_slot(key);
+                }
                 let entry = &mut branch.entries[slot];
                 let child_key = entry.key;
                 let Some(spill) = self.insert(&mut entry.child, level - 1, Some(child_key), key, data)? else {
@@ -209,6 +213,41 @@ impl Editor<'_> {
                 Ok(Some(self.split_branch(branch, slot)))
             }
         }
+    }
+
+    /// Before a leaf splits for an item in its middle, its neighbours take what they can. Only neighbours that are in
+    /// memory anyway: a copy of another one would cost as much as the split. Whether anything moved.
+    fn make_room(&mut self, branch: &mut Branch, at: usize, key: Key, need: usize) -> Result<bool> {
+        let first_key = branch.entries[at].key;
+        let node = self.own(&mut branch.entries[at].child, 0, Some(first_key))?;
+        let Body::Leaf(leaf) = &node.body else { unreachable!("the level says that it is a leaf") };
+        let (slot, found) = leaf.search(key);
+        let in_run = slot == leaf.len() || (slot > 0 && leaf.key(slot - 1) == self.last_insert);
+        if found || leaf.free() >= need || in_run {
+            return Ok(false);
+        }
+        let mut moved = 0;
+        if let Some((before, here)) = leaves_in_memory(&mut branch.entries, at.checked_sub(1), at) {
+            moved += here.push_left(before, slot);
+        }
+        let (slot, fits) = match &branch.entries[at].child {
+            Child::Memory(node) => match &node.body {
+                Body::Leaf(leaf) => (leaf.search(key).0, leaf.free() >= need),
+                Body::Branch(_) => unreachable!("the level says that it is a leaf"),
+            },
+            Child::Disk { .. } => unreachable!("the leaf was made ours above"),
+        };
+        if !fits && let Some((here, after)) = leaves_in_memory(&mut branch.entries, Some(at), at + 1) {
+            moved += here.push_right(after, slot);
+        }
+        for entry in branch.entries.iter_mut().skip(at).take(2) {
+            if let Child::Memory(node) = &entry.child
+                && let Some(first) = node.first_key()
+            {
+                entry.key = first;
+            }
+        }
+        Ok(moved > 0)
     }
 
     fn split_branch(&mut self, branch: &mut Branch, touched: usize) -> Spill {
@@ -376,6 +415,16 @@ impl Editor<'_> {
         let gone = branch.entries.remove(left + 1);
         self.drop_node(&gone.child, level);
         Ok(())
+    }
+}
+
+/// The two neighbouring leaves `left` and `right`, ours alone, if both are in memory.
+fn leaves_in_memory(entries: &mut [Entry], left: Option<usize>, right: usize) -> Option<(&mut Leaf, &mut Leaf)> {
+    let [one, other] = entries.get_mut(left?..=right)? else { return None };
+    let (Child::Memory(one), Child::Memory(other)) = (&mut one.child, &mut other.child) else { return None };
+    match (&mut Arc::make_mut(one).body, &mut Arc::make_mut(other).body) {
+        (Body::Leaf(one), Body::Leaf(other)) => Some((one, other)),
+        _ => None,
     }
 }
 

@@ -136,6 +136,36 @@ impl Leaf {
         right
     }
 
+    /// Moves items from our front to the end of `left`, as many of the first `most` as fit; returns how many.
+    pub fn push_left(&mut self, left: &mut Leaf, most: usize) -> usize {
+        let mut count = most;
+        while count > 0 && self.bytes_of(0, count) > left.free() {
+            count -= 1;
+        }
+        if count > 0 {
+            left.append_slots(self, 0, count);
+            let mut rest = Leaf::new(self.bytes.len());
+            rest.append_slots(self, count, self.count);
+            *self = rest;
+        }
+        count
+    }
+
+    /// Moves items from our end to the front of `right`, as many of those from `first` on as fit; returns how many.
+    pub fn push_right(&mut self, right: &mut Leaf, first: usize) -> usize {
+        let mut from = first;
+        while from < self.count && self.bytes_of(from, self.count) > right.free() {
+            from += 1;
+        }
+        let moved = self.count - from;
+        if moved > 0 {
+            let mut joined = self.split_off(from);
+            joined.append(right);
+            *right = joined;
+        }
+        moved
+    }
+
     /// Adds all items of `right`, whose keys lie above ours. The caller has made sure that they fit.
     pub fn append(&mut self, right: &Leaf) {
         self.append_slots(right, 0, right.count);

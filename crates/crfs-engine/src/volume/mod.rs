@@ -285,11 +285,15 @@ impl Volume {
     /// Called with the writer lock held, so that nothing of the runs is in use again.
     fn punch(&self, runs: &[(u64, u64)]) {
         for (start, len) in runs {
-            let Ok(run) = self.reader.chunks().map(*start, *len) else { continue };
-            for physical in run.physical {
-                if let Err(error) = self.reader.device().punch(physical, run.len) {
-                    self.reader.log(&format!("punching {} bytes at {physical}: {error}", run.len));
+            let (mut at, end) = (*start, start + len);
+            while at < end {
+                let Ok(run) = self.reader.chunks().map(at, end - at) else { break };
+                for physical in run.physical {
+                    if let Err(error) = self.reader.device().punch(physical, run.len) {
+                        self.reader.log(&format!("punching {} bytes at {physical}: {error}", run.len));
+                    }
                 }
+                at += run.len;
             }
         }
     }

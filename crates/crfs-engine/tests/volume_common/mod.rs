@@ -4,7 +4,7 @@
 
 use super::change_common::TREE;
 use super::change_common::builder::Builder;
-use crfs_device::{Access, BlockDevice, FileDevice};
+use crfs_device::{Access, BlockDevice, FileDevice, OpenError};
 use crfs_disk::checksum::crc32c;
 use crfs_engine::change::{Grants, Refusal};
 use crfs_engine::{MkfsOptions, Volume, VolumeOptions, mkfs};
@@ -44,7 +44,14 @@ impl Image {
     }
 
     pub fn open(&self) -> Volume {
-        open(Arc::new(FileDevice::open(&self.path, Access::ReadWrite).unwrap()))
+        // A program that another test is just starting holds every descriptor, and its lock, until it runs.
+        for _ in 0..500 {
+            match FileDevice::open(&self.path, Access::ReadWrite) {
+                Err(OpenError::Busy { .. }) => std::thread::sleep(std::time::Duration::from_millis(10)),
+                opened => return open(Arc::new(opened.unwrap())),
+            }
+        }
+        panic!("{} stays busy", self.path.display());
     }
 
     pub fn check(&self) {

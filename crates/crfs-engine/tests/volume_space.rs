@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Space: growth through many chunks, full images, deleting on a full image, many commits. What a volume accepted it can
+//! commit, and `btrfs check` agrees with every byte of the accounts.
+
+mod change_common;
+mod volume_common;
+
+use change_common::builder::Builder;
+use change_common::{ROOT, TREE};
+use crfs_engine::{MkfsOptions, Statfs, Volume};
+use crfs_testkit::LoopMount;
+use volume_common::{GIB, Image, MIB, apply, pattern, read, try_apply};
+
+fn engine_image(size: u64, nodesize: u32) -> Image {
+    Image::by_engine(size, &MkfsOptions { nodesize, ..MkfsOptions::default() })
+}
+
+fn statfs(volume: &Volume) -> Statfs {
+    volume.statfs().unwrap()
+}
+
+/// Creates files in batches until a batch is refused for space; returns the inodes that exist.
+fn fill(volume: &Volume, first: u64, per_batch: u64, put: impl Fn(&mut Builder, u64)) -> Vec<u64> {
+    let mut inos = Vec::new();
+    let mut next = first;
+    let mut per_batch = per_batch;
+    loop {
+        let mut builder = Builder::default();
+        for ino in next..next + per_batch {
+            builder.file(ino, format!("file-{ino}").as_bytes());
+            put(&mut builder, ino);
+        }
+        match try_apply(volume, &builder) {
+            Ok(()) => {
+                inos.extend(next..next + per_batch);
+                next += per_batch;
+            }
+            Err(refusal) => {
+                assert_eq!(refusal.errno, libc::ENOSPC, "{refusal:?}");
+                if per_batch == 1 {
+                    return inos;
+                }
+                per_batch = (per_batch / 4).max(1);
+            }
+        }
+    }
+}
+
+fn delete(volume: &Volume, inos: &[u64], per_batch: usize) {
+    for some in inos.chunks(per_batch) {
+        let mut builder = Builder::default();
+        for ino in some {
+            builder.remove_name(ROOT, *ino, *ino, format!("file-{ino}").as_bytes());
+            builder.drop_inode(*ino);
+        }
+        apply(volume, &builder);
+    }
+}
+
+#[test]
+fn preallocation_grows_through_many_chunks() {
+    let image = engine_image(20 * GIB, 16384);
+    let volume = image.open();
+    let before = statfs(&volume);
+    let piece = 512 * MIB;
+    let inos = fill(&volume, 1000, 1, |builder, ino| {
+        builder.preallocate(ino, 0, piece, piece);
+    });
+    volume.commit().unwrap();
+    assert!(inos.len() as u64 * piece > 18 * GIB, "{} files of 512 MiB", inos.len());
+    assert!(before.available >= inos.len() as u64 * piece, "{before:?}");
+    assert!(before.available <= inos.len() as u64 * piece + GIB, "{before:?}");
+    assert!(statfs(&volume).available < piece, "{:?}", statfs(&volume));
+    drop(volume);
+    image.check();
+    let volume = image.open();
+    delete(&volume, &inos, 7);
+    volume.commit().unwrap();
+    assert!(statfs(&volume).available > 18 * GIB);
+    drop(volume);
+    image.check();
+}
+
+fn full_of_small_files(size: u64, nodesize: u32, len: usize, expected_bytes: u64) {
+    let image = engine_image(size, nodesize);
+    let volume = image.open();
+    let promised = statfs(&volume).available;
+    let inos = fill(&volume, 1000, 500, |builder, ino| {
+        builder.put(ino, 0, &pattern(ino, len));
+    });
+    let bytes = inos.len() as u64 * len as u64;
+    assert!(bytes > expected_bytes, "{bytes} bytes of {promised} promised");
+    volume.commit().unwrap();
+    for ino in inos.iter().step_by(97) {
+        assert!(read(&volume, *ino, 0, len) == pattern(*ino, len));
+    }
+    assert_eq!(volume.snapshot().trees().filter(|tree| *tree == TREE).count(), 1);
+    drop(volume);
+    image.check();
+    let volume = image.open();
+    // A full image still takes what frees space, file by file.
+    delete(&volume, &inos[..100], 1);
+    delete(&volume, &inos[100..], 300);
+    volume.commit().unwrap();
+    drop(volume);
+    image.check();
+    let volume = image.open();
+    let again = fill(&volume, 500_000, 500, |builder, ino| {
+        builder.put(ino, 0, &pattern(ino, len));
+    });
+    assert!(again.len() * 10 > inos.len() * 9, "{} then {}", inos.len(), again.len());
+    drop(volume);
+    image.check();
+}
+
+#[test]
+fn full_of_inline_files() {
+    full_of_small_files(256 * MIB, 16384, 1000, 40 * MIB);
+}
+
+#[test]
+fn full_of_inline_files_with_small_nodes() {
+    full_of_small_files(200 * MIB, 4096, 1500, 30 * MIB);
+}
+
+#[test]
+fn full_of_files_with_extents() {
+    full_of_small_files(300 * MIB, 16384, 100_000, 150 * MIB);
+}
+
+#[test]
+fn a_full_image_mounts_in_linux_and_goes_on_there() {
+    let image = engine_image(256 * MIB, 16384);
+    let volume = image.open();
+    let inos = fill(&volume, 1000, 16, |builder, ino| {
+        builder.put(ino, 0, &pattern(ino, 50_000));
+    });
+    volume.commit().unwrap();
+    drop(volume);
+    let mount = LoopMount::new(&image.path, "");
+    for ino in &inos {
+        let path = mount.path().join(format!("file-{ino}"));
+        assert!(std::fs::read(&path).unwrap() == pattern(*ino, 50_000));
+        if ino % 3 == 0 {
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
+    crfs_testkit::sync(mount.path());
+    std::fs::write(mount.path().join("by linux"), pattern(1, 3_000_000)).unwrap();
+    mount.unmount();
+    image.check();
+    let volume = image.open();
+    let left: Vec<u64> = inos.into_iter().filter(|ino| ino % 3 != 0).collect();
+    for ino in &left {
+        assert!(read(&volume, *ino, 0, 50_000) == pattern(*ino, 50_000));
+    }
+    delete(&volume, &left, 10);
+    volume.commit().unwrap();
+    drop(volume);
+    image.check();
+}
+
+#[test]
+fn hundreds_of_commits_use_no_more_space() {
+    let image = engine_image(512 * MIB, 16384);
+    let volume = image.open();
+    let mut builder = Builder::default();
+    for ino in 1000..3000 {
+        builder.file(ino, format!("file-{ino}").as_bytes()).put(ino, 0, &pattern(ino, 3000));
+    }
+    apply(&volume, &builder);
+    volume.commit().unwrap();
+    let before = statfs(&volume);
+    for round in 0..400u64 {
+        let mut builder = Builder::default();
+        for step in 0..20 {
+            let ino = 1000 + (round * 37 + step * 101) % 2000;
+            builder.put(ino, 0, &pattern(round * 7 + ino, 3000));
+        }
+        apply(&volume, &builder);
+        volume.commit().unwrap();
+    }
+    let after = statfs(&volume);
+    assert!(after.free + 4 * MIB > before.free, "{before:?} {after:?}");
+    drop(volume);
+    image.check();
+}
+
+/// Enough scattered free space that a block group of 1 GiB would need more than 1,438 extent items.
+#[test]
+fn the_free_space_tree_turns_to_bitmaps_and_back() {
+    let image = engine_image(10 * GIB, 16384);
+    let volume = image.open();
+    let files = 8000u64;
+    for first in (0..files).step_by(500) {
+        let mut builder = Builder::default();
+        for ino in 1000 + first..1000 + first + 500 {
+            builder.file(ino, format!("file-{ino}").as_bytes());
+            builder.put(ino, 0, &pattern(ino, 4096));
+        }
+        apply(&volume, &builder);
+    }
+    volume.commit().unwrap();
+    let every = |rest: u64| -> Vec<u64> { (1000..1000 + files).filter(|ino| ino % 2 == rest).collect() };
+    delete(&volume, &every(0), 500);
+    volume.commit().unwrap();
+    drop(volume);
+    let dump = |what: &str| {
+        let tree = crfs_testkit::run(
+            "btrfs",
+            ["inspect-internal", "dump-tree", "-t", "10", image.path.to_str().unwrap()],
+        );
+        tree.matches(what).count()
+    };
+    assert!(dump("FREE_SPACE_BITMAP") > 1, "bitmaps are in use");
+    image.check();
+    LoopMount::new(&image.path, "").unmount();
+    // Changes inside bitmaps.
+    let volume = image.open();
+    let mut builder = Builder::default();
+    for ino in 20_000..20_300 {
+        builder.file(ino, format!("file-{ino}").as_bytes()).put(ino, 0, &pattern(ino, 20_000));
+    }
+    apply(&volume, &builder);
+    volume.commit().unwrap();
+    delete(&volume, &(20_000..20_150).collect::<Vec<u64>>(), 50);
+    volume.commit().unwrap();
+    drop(volume);
+    image.check();
+    let volume = image.open();
+    delete(&volume, &every(1), 500);
+    volume.commit().unwrap();
+    drop(volume);
+    // A group so small that eleven runs make it turn never turns back, in Linux neither.
+    assert!(dump("FREE_SPACE_BITMAP") <= 1, "extents again");
+    image.check();
+}

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The operations of one client on a server of its own, one by one.
+
+import { Buffer } from 'node:buffer';
+import { describe, expect, test } from 'vitest';
+import { type DirSink, SetAttr, SetAttrMask, WriteFlags } from '../../../ts/client/operations.ts';
+import { Errno } from '../../../ts/util/errno.ts';
+import { AttrOut, bytes, connect, must, newVolume, run, type Session } from './harness.ts';
+
+const ROOT = 1;
+const attr = new AttrOut();
+
+async function create(session: Session, dir: number, name: string, mode = 0o644): Promise<number> {
+  const { ops } = session;
+  await must(ops, () => ops.create(dir, bytes(name), mode, 0, 0, 1, attr));
+  return attr.node;
+}
+
+async function mkdir(session: Session, dir: number, name: string): Promise<number> {
+  const { ops } = session;
+  await must(ops, () => ops.mkdir(dir, bytes(name), 0o755, 0, 0, attr));
+  return attr.node;
+}
+
+async function readAll(session: Session, node: number, size = 1 << 20): Promise<Buffer> {
+  const { ops } = session;
+  const target = Buffer.alloc(size);
+  const length = await must(ops, () => ops.read(node, 0, size, target));
+  return target.subarray(0, length);
+}
+
+async function list(session: Session, dir: number): Promise<string[]> {
+  const { ops } = session;
+  const names: string[] = [];
+  let cookie = 0;
+  const sink: DirSink = {
+    add(from, start, length, _node, _ino, _type, next) {
+      names.push(Buffer.from(from.subarray(start, start + length)).toString('latin1'));
+      cookie = next;
+      return true;
+    },
+  };
+  for (;;) {
+    const before = cookie;
+    await must(ops, () => ops.readdir(dir, cookie, Infinity, sink, new AttrOut()));
+    if (cookie === before) return names;
+  }
+}
+
+describe('operations', () => {
+  test('a file is created, written, read back here and by the next client', { timeout: 10_000 }, async () => {
+    const volume = newVolume();
+    const one = await connect(volume);
+    const dir = await mkdir(one, ROOT, 'dir');
+    const small = await create(one, dir, 'small');
+    await must(one.ops, () => one.ops.write(small, 0, bytes('hello'), 0));
+    const large = await create(one, dir, 'large');
+    const content = Buffer.alloc(3_000_000, 'abcdefghijk');
+    for (let at = 0; at < content.length; at += 100_000) {
+      await must(one.ops, () => one.ops.write(large, at, content.subarray(at, at + 100_000), 0));
+    }
+    expect((await readAll(one, small)).toString()).toBe('hello');
+    expect((await readAll(one, large, 4_000_000)).equals(content)).toBe(true);
+    one.ops.release(small, 1);
+    one.ops.release(large, 1);
+    expect((await readAll(one, small)).toString()).toBe('hello');
+    expect((await readAll(one, large, 4_000_000)).equals(content)).toBe(true);
+    expect(await one.ops.fsync(large)).toBe(0);
+    expect((await readAll(one, large, 4_000_000)).equals(content)).toBe(true);
+    expect(await one.client.close()).toBe(0);
+
+    const two = await connect(volume);
+    await must(two.ops, () => two.ops.lookup(ROOT, bytes('dir'), attr));
+    const again = attr.node;
+    expect(await list(two, again)).toEqual(['.', '..', 'small', 'large']);
+    await must(two.ops, () => two.ops.lookup(again, bytes('small'), attr));
+    expect(attr.size).toBe(5);
+    expect(attr.mode).toBe(0o100644);
+    expect((await readAll(two, attr.node)).toString()).toBe('hello');
+    await must(two.ops, () => two.ops.lookup(again, bytes('large'), attr));
+    expect(attr.size).toBe(content.length);
+    expect(attr.blocks).toBe(Math.ceil(content.length / 4096) * 8);
+    expect((await readAll(two, attr.node, 4_000_000)).equals(content)).toBe(true);
+    expect(await run(two.ops, () => two.ops.lookup(again, bytes('none'), attr))).toBe(-Errno.ENOENT);
+    expect(attr.cacheable).toBe(true);
+    await two.client.close();
+  });
+
+  test('errors of names', { timeout: 10_000 }, async () => {
+    const session = await connect(newVolume());
+    const { ops } = session;
+    const dir = await mkdir(session, ROOT, 'dir');
+    const file = await create(session, dir, 'file');
+    const sub = await mkdir(session, dir, 'sub');
+    await mkdir(session, sub, 'deep');
+    const answers = async (operation: () => number): Promise<number> => -(await run(ops, operation));
+    expect(await answers(() => ops.mkdir(dir, bytes('file'), 0o755, 0, 0, attr))).toBe(Errno.EEXIST);
+    expect(await answers(() => ops.unlink(dir, bytes('none')))).toBe(Errno.ENOENT);
+    expect(await answers(() => ops.unlink(dir, bytes('sub')))).toBe(Errno.EISDIR);
+    expect(await answers(() => ops.rmdir(dir, bytes('file')))).toBe(Errno.ENOTDIR);
+    expect(await answers(() => ops.rmdir(dir, bytes('sub')))).toBe(Errno.ENOTEMPTY);
+    expect(await answers(() => ops.rename(ROOT, bytes('dir'), sub, bytes('x'), 0))).toBe(Errno.EINVAL);
+    expect(await answers(() => ops.rename(dir, bytes('file'), dir, bytes('sub'), 0))).toBe(Errno.EISDIR);
+    expect(await answers(() => ops.rename(dir, bytes('sub'), dir, bytes('file'), 0))).toBe(Errno.ENOTDIR);
+    expect(await answers(() => ops.rename(dir, bytes('file'), dir, bytes('sub'), 1))).toBe(Errno.EEXIST);
+    expect(await answers(() => ops.rename(dir, bytes('file'), ROOT, bytes('sub'), 2))).toBe(Errno.EINVAL);
+    expect(await answers(() => ops.link(sub, ROOT, bytes('x'), attr))).toBe(Errno.EPERM);
+    expect(await answers(() => ops.create(file, bytes('x'), 0o644, 0, 0, 0, attr))).toBe(Errno.ENOTDIR);
+    const long = Buffer.alloc(256, 'n');
+    expect(await answers(() => ops.lookup(dir, long, attr))).toBe(Errno.ENAMETOOLONG);
+    expect(await answers(() => ops.write(file, Number.MAX_SAFE_INTEGER, bytes('x'), 0))).toBe(Errno.EFBIG);
+    await session.client.close();
+  });
+
+  test('rename over names, hard links, unlink of what is open', { timeout: 10_000 }, async () => {
+    const volume = newVolume();
+    const session = await connect(volume);
+    const { ops } = session;
+    const one = await create(session, ROOT, 'one');
+    await must(ops, () => ops.write(one, 0, bytes('first'), 0));
+    const two = await create(session, ROOT, 'two');
+    await must(ops, () => ops.write(two, 0, bytes('second'), 0));
+    await must(ops, () => ops.rename(ROOT, bytes('one'), ROOT, bytes('two'), 0));
+    // The replaced file is open and lives on.
+    expect((await readAll(session, two)).toString()).toBe('second');
+    await must(ops, () => ops.getattr(two, attr));
+    expect(attr.nlink).toBe(0);
+    ops.release(two, 1);
+    expect(await run(ops, () => ops.getattr(two, attr))).toBe(-Errno.ESTALE);
+    expect(await list(session, ROOT)).toEqual(['.', '..', 'two']);
+    await must(ops, () => ops.link(one, ROOT, bytes('three'), attr));
+    expect(attr.nlink).toBe(2);
+    expect(await run(ops, () => ops.rename(ROOT, bytes('two'), ROOT, bytes('three'), 0))).toBe(0);
+    expect(await list(session, ROOT)).toEqual(['.', '..', 'two', 'three']);
+    await must(ops, () => ops.unlink(ROOT, bytes('two')));
+    await must(ops, () => ops.getattr(one, attr));
+    expect(attr.nlink).toBe(1);
+    ops.release(one, 1);
+    expect(await ops.fsync(ROOT)).toBe(0);
+    await must(ops, () => ops.unlink(ROOT, bytes('three')));
+    expect(await session.client.close()).toBe(0);
+    expect(volume.items.seek(5, 257, 0, 0)).toBe(false);
+  });
+
+  test('truncate, append, holes and seeking', { timeout: 10_000 }, async () => {
+    const volume = newVolume();
+    const session = await connect(volume);
+    const { ops } = session;
+    const file = await create(session, ROOT, 'file');
+    const model = Buffer.alloc(100_000);
+    let size = 0;
+    const write = async (offset: number, length: number, letter: string): Promise<void> => {
+      const data = Buffer.alloc(length, letter);
+      await must(ops, () => ops.write(file, offset, data, 0));
+      data.copy(model, offset);
+      size = Math.max(size, offset + length);
+    };
+    const truncate = async (to: number): Promise<void> => {
+      const set = new SetAttr();
+      set.mask = SetAttrMask.size;
+      set.size = to;
+      await must(ops, () => ops.setattr(file, set, attr));
+      expect(attr.size).toBe(to);
+      model.fill(0, to);
+      size = to;
+    };
+    const check = async (): Promise<void> => {
+      expect((await readAll(session, file)).equals(model.subarray(0, size))).toBe(true);
+    };
+    await write(0, 1000, 'a');
+    await write(500, 3000, 'b');
+    await check();
+    await truncate(700);
+    await check();
+    await write(50_000, 10, 'c');
+    await check();
+    await ops.fsync(file);
+    await check();
+    await truncate(50_005);
+    await truncate(60_000);
+    await check();
+    await write(50_003, 2, 'd');
+    await check();
+    await ops.fsync(file);
+    await check();
+    expect(await must(ops, () => ops.lseek(file, 0, 4))).toBe(4096);
+    expect(await must(ops, () => ops.lseek(file, 4096, 3))).toBe(49_152);
+    expect(await run(ops, () => ops.lseek(file, 55_000, 3))).toBe(-Errno.ENXIO);
+    await must(ops, () => ops.write(file, 0, bytes('end'), WriteFlags.append));
+    bytes('end').forEach((byte, at) => {
+      model[60_000 + at] = byte;
+    });
+    size = 60_003;
+    await check();
+    await must(ops, () => ops.fallocate(file, 3, 100, 50_000));
+    model.fill(0, 100, 50_100);
+    await check();
+    await must(ops, () => ops.fallocate(file, 0, 70_000, 10_000));
+    size = 80_000;
+    await check();
+    await truncate(0);
+    await check();
+    await write(0, 10, 'z');
+    await check();
+    ops.release(file, 1);
+    expect(await session.client.close()).toBe(0);
+    const next = await connect(volume);
+    await must(next.ops, () => next.ops.lookup(ROOT, bytes('file'), attr));
+    expect((await readAll(next, attr.node)).toString()).toBe('zzzzzzzzzz');
+    await next.client.close();
+  });
+
+  test('attributes and their times', { timeout: 10_000 }, async () => {
+    const session = await connect(newVolume());
+    const { ops } = session;
+    const file = await create(session, ROOT, 'file', 0o4755);
+    const set = new SetAttr();
+    set.mask = SetAttrMask.mtime | SetAttrMask.atime | SetAttrMask.uid | SetAttrMask.gid;
+    set.uid = 7;
+    set.gid = 8;
+    set.mtimeSec = -5_000_000_000;
+    set.mtimeNsec = 123_456_789;
+    set.atimeSec = 5_000_000_000;
+    set.atimeNsec = 1;
+    await must(ops, () => ops.setattr(file, set, attr));
+    expect([attr.uid, attr.gid, attr.mode]).toEqual([7, 8, 0o100755]);
+    expect([attr.mtimeSec, attr.mtimeNsec, attr.atimeSec, attr.atimeNsec]).toEqual([
+      -5_000_000_000, 123_456_789, 5_000_000_000, 1,
+    ]);
+    expect(Math.abs(attr.ctimeSec * 1000 - Date.now())).toBeLessThan(5_000);
+    await must(ops, () => ops.mknod(ROOT, bytes('dev'), 0o20600, 0x12345, 0, 0, attr));
+    expect(attr.rdev).toBe(0x12345);
+    await session.client.close();
+  });
+
+  test('xattrs', { timeout: 10_000 }, async () => {
+    const session = await connect(newVolume());
+    const { ops } = session;
+    const file = await create(session, ROOT, 'file');
+    const value = Buffer.alloc(10_000, 'v');
+    await must(ops, () => ops.setxattr(file, bytes('user.a'), value, 0));
+    await must(ops, () => ops.setxattr(file, bytes('user.empty'), Buffer.alloc(0), 0));
+    expect(await run(ops, () => ops.setxattr(file, bytes('user.a'), value, 1))).toBe(-Errno.EEXIST);
+    expect(await run(ops, () => ops.setxattr(file, bytes('user.b'), value, 2))).toBe(-Errno.ENODATA);
+    expect(await run(ops, () => ops.setxattr(file, bytes('user.b'), Buffer.alloc(20_000), 0))).toBe(
+      -Errno.E2BIG,
+    );
+    expect(await run(ops, () => ops.setxattr(file, bytes('odd.b'), value, 0))).toBe(-Errno.EOPNOTSUPP);
+    const target = Buffer.alloc(65_536);
+    expect(await must(ops, () => ops.getxattr(file, bytes('user.a'), target))).toBe(10_000);
+    expect(target.subarray(0, 10_000).equals(value)).toBe(true);
+    expect(await must(ops, () => ops.getxattr(file, bytes('user.a'), Buffer.alloc(0)))).toBe(10_000);
+    expect(await run(ops, () => ops.getxattr(file, bytes('user.a'), Buffer.alloc(5)))).toBe(-Errno.ERANGE);
+    const length = await must(ops, () => ops.listxattr(file, target));
+    expect(target.subarray(0, length).toString().split('\0').sort()).toEqual(['', 'user.a', 'user.empty']);
+    await must(ops, () => ops.removexattr(file, bytes('user.a')));
+    expect(await run(ops, () => ops.getxattr(file, bytes('user.a'), target))).toBe(-Errno.ENODATA);
+    await session.client.close();
+  });
+});

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The life of one mount, in the process that serves it: connects and greets, mounts, serves until the mount is gone,
+// makes everything durable, ends. mount.crfs runs it, in the foreground or in the background.
+//
+// A mount ends in one of these ways:
+// - umount(8) by its helper, through the control socket: flush, unmount, flush what the unmount itself wrote, end.
+// - SIGTERM, SIGINT: the same, but a mount in use is detached, and served until nobody uses it. A second signal aborts.
+// - umount2(2) by somebody else: the channel ends, and what is dirty is flushed then.
+// - The server is lost: every call fails with EIO from then on, and any of the ways above returns at once.
+//
+// Nothing here may touch the mounted directory: this very thread would have to answer.
+
+import { hostname } from 'node:os';
+import { Client } from '../client/client.ts';
+import { mountNative, type NativeDriver } from '../fuse/native_driver.ts';
+import { RequestServer } from '../fuse/request_server.ts';
+import { connectSocket } from '../sys/socket_transport.ts';
+import { SystemClock } from '../sys/system_clock.ts';
+import { Errno, errnoName } from '../util/errno.ts';
+import { FsError } from '../util/errors.ts';
+import { formatAddress, type Source } from './address.ts';
+import {
+  type ControlAnswer,
+  type ControlRequest,
+  type ControlServer,
+  serveControl,
+} from './control_socket.ts';
+import { reportStart } from './daemonize.ts';
+import { CliError, Exit, messageOf } from './exit.ts';
+import { readMounts } from './find_mount.ts';
+import type { Log } from './log.ts';
+import type { MountSettings } from './mount_options.ts';
+import { findMount } from './mountinfo.ts';
+import { nativeCrc32c, nativeSectorSums } from './native_checksums.ts';
+
+/** Time for a server to take the connection, milliseconds. */
+const CONNECT_TIMEOUT_MS = 10_000;
+
+/** The kernel's number of the root. */
+const ROOT_NODE = 1;
+
+export interface MountRequest {
+  readonly source: Source;
+  /** As the user wrote it: the first column of the mount table. */
+  readonly sourceText: string;
+  /** Absolute. */
+  readonly directory: string;
+  readonly settings: MountSettings;
+  readonly log: Log;
+}
+
+/** Mounts, tells whoever waits, and serves. @returns the exit code, when the mount is gone. @throws CliError */
+export async function runMount(request: MountRequest): Promise<number> {
+  const mounted = await MountProcess.start(request);
+  reportStart({ exitCode: Exit.ok });
+  return mounted.ended;
+}
+
+async function openSession(
+  request: MountRequest,
+  clock: SystemClock,
+  onEnded: (why: string) => void,
+): Promise<Client> {
+  const { source, sourceText, settings, log } = request;
+  const peer = formatAddress(source.address);
+  try {
+    const transport = await connectSocket(source.address, CONNECT_TIMEOUT_MS);
+    return await Client.connect({
+      transport,
+      clock,
+      crc32c: nativeCrc32c,
+      sectorSums: nativeSectorSums,
+      path: Buffer.from(source.path),
+      clientName: `${hostname()}:${request.directory}`,
+      readOnly: settings.readOnly,
+      cacheBytes: settings.cacheBytes,
+      log,
+      onEnded: (cause) => onEnded(`${peer}: ${cause.message}`),
+    });
+  } catch (error) {
+    const text = messageOf(error);
+    const place = error instanceof FsError ? sourceText : peer;
+    throw new CliError(text.includes(place) ? text : `${place}: ${text}`, Exit.failed);
+  }
+}
+
+class MountProcess {
+  /** Resolves with the exit code when the mount is gone and its session closed. */
+  readonly ended: Promise<number>;
+  readonly #request: MountRequest;
+  readonly #client: Client;
+  readonly #driver: NativeDriver;
+  readonly #server: RequestServer;
+  readonly #startedMs = performance.now();
+  #control: ControlServer | undefined;
+  /** Resolves when the kernel's connection has ended. */
+  readonly #channelClosed: Promise<Error | null>;
+  #lost: string | undefined;
+  #lossErrno = 0;
+  #signals = 0;
+
+  static async start(request: MountRequest): Promise<MountProcess> {
+    const clock = new SystemClock();
+    let mounted: MountProcess | undefined;
+    const client = await openSession(request, clock, (why) => mounted?.onServerLost(why));
+    const { settings, directory, sourceText } = request;
+    let driver: NativeDriver;
+    try {
+      driver = mountNative({
+        source: sourceText,
+        target: directory,
+        flags: [...settings.kernelFlags, settings.readOnly ? 'ro' : 'rw'],
+        allowOther: settings.allowOther,
+      });
+    } catch (error) {
+      await client.close();
+      const text = messageOf(error);
+      throw new CliError(text.includes(directory) ? text : `${directory}: ${text}`, Exit.failed);
+    }
+    mounted = new MountProcess(request, client, driver);
+    await mounted.#openControl();
+    return mounted;
+  }
+
+  private constructor(request: MountRequest, client: Client, driver: NativeDriver) {
+    this.#request = request;
+    this.#client = client;
+    this.#driver = driver;
+    this.#server = new RequestServer(driver);
+    client.attachKernel(this.#server.kernel);
+    this.#channelClosed = new Promise((resolve) => this.#server.start(client.operations, resolve));
+    this.ended = this.#finish();
+    process.on('SIGTERM', () => this.#onSignal('SIGTERM'));
+    process.on('SIGINT', () => this.#onSignal('SIGINT'));
+    // A mount outlives the terminal from which it was made.
+    process.on('SIGHUP', () => {});
+    request.log(`${request.sourceText} mounted on ${driver.target}`);
+  }
+
+  async #openControl(): Promise<void> {
+    const entry = findMount(await readMounts(), this.#driver.target);
+    if (entry === undefined) return; // Unmounted again already.
+    try {
+      this.#control = await serveControl(entry.device, (asked) => this.#answer(asked));
+    } catch (error) {
+      await this.#driver.unmount('lazy');
+      throw new CliError(`cannot make the control socket: ${messageOf(error)}`, Exit.system);
+    }
+  }
+
+  #answer(asked: ControlRequest): Promise<ControlAnswer> {
+    if (asked.op === 'stats') return Promise.resolve({ ok: true, stats: this.#stats() });
+    return this.#unmount(asked.force ? 'force' : asked.lazy ? 'lazy' : 'plain');
+  }
+
+  onServerLost(why: string): void {
+    this.#lost = why;
+    this.#request.log(`${why}; every call fails with EIO until the mount is unmounted`);
+    // What the kernel holds is covered by no grant any more.
+    if (this.#driver.hasIncEpoch) void this.#driver.incrementEpoch();
+  }
+
+  async #unmount(mode: 'plain' | 'lazy' | 'force'): Promise<ControlAnswer> {
+    const { directory } = this.#request;
+    // First while everything still works: what fails here can still be read and saved elsewhere.
+    if (mode !== 'force') this.#noteLoss(await this.#client.operations.fsync(ROOT_NODE));
+    const errno = await this.#driver.unmount(mode);
+    if (errno !== 0) {
+      const why = errno === Errno.EBUSY ? 'target is busy' : (errnoName(errno) ?? `errno ${errno}`);
+      return { ok: false, error: `${directory}: ${why}`, exitCode: Exit.failed };
+    }
+    if (mode === 'lazy') return { ok: true };
+    await this.ended;
+    if (this.#lossErrno === 0) return { ok: true };
+    const why = this.#lost ?? errnoName(this.#lossErrno) ?? `errno ${this.#lossErrno}`;
+    return {
+      ok: false,
+      error: `${directory}: unmounted, but changes were lost: ${why}`,
+      exitCode: Exit.system,
+    };
+  }
+
+  #noteLoss(result: number): void {
+    if (result < 0 && this.#client.stats().dirtyBytes > 0) this.#lossErrno = -result;
+  }
+
+  #onSignal(signal: string): void {
+    const { log, directory } = this.#request;
+    this.#signals += 1;
+    if (this.#signals > 1) {
+      log(`${signal} again: aborting`);
+      this.#driver.abort();
+      return;
+    }
+    log(`${signal}: unmounting`);
+    void this.#unmount('plain').then(async (answer) => {
+      if (answer.ok || this.#lossErrno !== 0) return;
+      log(`${answer.error}; detached, and served until nobody uses it`);
+      const errno = await this.#driver.unmount('lazy');
+      if (errno !== 0) log(`${directory}: cannot be detached: ${errnoName(errno) ?? errno}`);
+    });
+  }
+
+  /** Waits for the end of the mount, then of the session. */
+  async #finish(): Promise<number> {
+    const fault = await this.#channelClosed;
+    const { log, sourceText, directory } = this.#request;
+    if (fault !== null) log(`the kernel channel failed: ${fault.message}`);
+    const result = await this.#client.close();
+    this.#noteLoss(result);
+    if (result < 0 && this.#lost === undefined) {
+      this.#lossErrno = -result;
+      log(`closing the session failed: ${errnoName(-result) ?? result}`);
+    }
+    await this.#control?.close();
+    log(`${sourceText} unmounted from ${directory}`);
+    return fault === null ? Exit.ok : Exit.bug;
+  }
+
+  #stats(): object {
+    const { sourceText, directory } = this.#request;
+    const { messages, bytes } = this.#client.peer.counters.report();
+    const { requests, ...kernel } = this.#server.counters();
+    return {
+      pid: process.pid,
+      source: sourceText,
+      directory,
+      uptimeMs: Math.round(performance.now() - this.#startedMs),
+      connected: this.#lost === undefined,
+      messages,
+      bytes,
+      requests,
+      kernel,
+      channel: this.#driver.counters(),
+      session: this.#client.stats(),
+      residentBytes: process.memoryUsage.rss(),
+    };
+  }
+}

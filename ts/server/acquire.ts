@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Acquire: collects the ranges of one operation through the grant table, reads the items that the client does not
+// have, widens where that is cheap, adds small files' data, reserves space and inode numbers.
+//
+// Between the grant and the reply nothing of it is revoked (the table sees to that), so the pages show the state under
+// the grant. A range whose items do not fit into one reply is granted from its start on as far as they do; the
+// client asks for the rest.
+
+import type { NewGrant, Operation } from '../coherency/grant_table.ts';
+import { Errno } from '../util/errno.ts';
+import { FsError, ProtocolError } from '../util/errors.ts';
+import {
+  ACQUIRE_DATA_BYTES_MAX,
+  ACQUIRE_PAGE_BYTES_MAX,
+  INODE_NUMBER_MAX,
+  SESSION_RANGES_MAX,
+  WAITERS_MAX,
+  WIDE_INODES_MAX,
+} from '../util/limits.ts';
+import { compareKey, type Key, rangesOverlap, type TreeRange } from '../util/range.ts';
+import {
+  type Acquire,
+  type FileExtent,
+  type GrantRange,
+  type InodeRun,
+  Mode,
+  type Want,
+  WantFlags,
+} from '../wire/message.ts';
+import type { RequestFrom } from '../wire/peer.ts';
+import { type PageRead, readPiece } from './page_reader.ts';
+import type { Session } from './session.ts';
+import { findSmallFiles } from './small_files.ts';
+import type { ServerState } from './state.ts';
+
+/** The first inode number that clients see. */
+const FIRST_INO = 256;
+
+export async function onAcquire(
+  state: ServerState,
+  session: Session,
+  request: RequestFrom<'acquire'>,
+): Promise<void> {
+  const asked = request.fields;
+  checkWants(state, session, asked);
+  // The stream's order is the order of the table: the operation enters it before anything is awaited, unless the
+  // tree's numbers must be looked up first, which happens once a tree.
+  const { inodesWanted } = asked;
+  if (inodesWanted !== null && !state.runs.knows(inodesWanted.tree)) {
+    state.runs.open(inodesWanted.tree, await state.volume.highestInode(inodesWanted.tree));
+    if (session.closing) return;
+  }
+  const run = takeRun(state, session, asked);
+  const wants = widened(state, session, asked.wants);
+  const needed: GrantRange[] = run === null ? [...wants] : [...wants, { ...runRange(run), mode: Mode.write }];
+  if (needed.length === 0) {
+    const space = await reserveSpace(state, session, asked);
+    request.reply({ grants: [], pages: [], space, inodeRun: null, data: [] });
+    return;
+  }
+  const operation = await granted(state, session, needed);
+  try {
+    await answer(state, session, request, { operation, wants, run });
+  } catch (error) {
+    if (!session.closing) state.table.abandon(operation);
+    state.deliver();
+    throw error;
+  }
+}
+
+interface Granted {
+  readonly operation: Operation;
+  readonly wants: readonly Want[];
+  readonly run: InodeRun | null;
+}
+
+/** Reads what the reply needs, sends it, lets revokes follow. */
+async function answer(
+  state: ServerState,
+  session: Session,
+  request: RequestFrom<'acquire'>,
+  { operation, wants, run }: Granted,
+): Promise<void> {
+  const asked = request.fields;
+  const [pages, space] = await Promise.all([
+    readPages(state, operation, wants, run),
+    reserveSpace(state, session, asked),
+  ]);
+  const data = await readSmallFiles(state, pages, asked.dataBytesWanted);
+  if (session.closing) return;
+  const body: Uint8Array[] = pages.map((page) => page.bytes);
+  for (const part of data.body) body.push(part);
+  request.reply(
+    {
+      grants: joined(operation.grants),
+      pages: pages.map(({ tree, start, end, bytes }) => ({ tree, start, end, length: bytes.length })),
+      space,
+      inodeRun: run,
+      data: data.files,
+    },
+    body,
+  );
+  state.table.announce(operation);
+  const excess = state.table.heldBy(session.id) - SESSION_RANGES_MAX;
+  if (excess > 0) state.table.shed(session.id, excess + SESSION_RANGES_MAX / 8);
+  state.deliver();
+}
+
+function checkWants(state: ServerState, session: Session, asked: Acquire): void {
+  const trees = state.volume.writableTrees();
+  const mayWrite = state.mayWrite(session);
+  for (const { tree, start, end, mode } of asked.wants) {
+    if (start.objectid < FIRST_INO || end.objectid > INODE_NUMBER_MAX + 1) {
+      throw new FsError(Errno.EINVAL, `a range outside the inodes of tree ${tree}`);
+    }
+    if (end.objectid - start.objectid > WIDE_INODES_MAX)
+      throw new FsError(Errno.EINVAL, 'a range of too many inodes');
+    if (mode !== Mode.write) continue;
+    if (!mayWrite || !trees.includes(tree)) throw new FsError(Errno.EROFS, 'the file system is read-only');
+  }
+  if (asked.inodesWanted !== null && (!mayWrite || !trees.includes(asked.inodesWanted.tree))) {
+    throw new FsError(Errno.EROFS, 'the file system is read-only');
+  }
+  if (state.table.waiting >= WAITERS_MAX) throw new ProtocolError('too many operations wait for grants');
+}
+
+/** A client that is alone will soon write where it reads widely: it gets the greater mode at once. */
+function widened(state: ServerState, session: Session, wants: readonly Want[]): readonly Want[] {
+  if (state.sessions.size > 1 || !state.mayWrite(session)) return wants;
+  const trees = state.volume.writableTrees();
+  return wants.map((want) =>
+    (want.flags & WantFlags.wide) !== 0 && trees.includes(want.tree) ? { ...want, mode: Mode.write } : want,
+  );
+}
+
+function takeRun(state: ServerState, session: Session, asked: Acquire): InodeRun | null {
+  const wanted = asked.inodesWanted;
+  if (wanted === null || wanted.count === 0) return null;
+  const run = state.runs.take(session.id, wanted.tree, wanted.count);
+  if (run === null) throw new FsError(Errno.ENOSPC, `tree ${wanted.tree} has no free inode numbers`);
+  return run;
+}
+
+function runRange({ tree, first, count }: InodeRun): TreeRange {
+  return {
+    tree,
+    start: { objectid: first, type: 0, offset: 0 },
+    end: { objectid: first + count, type: 0, offset: 0 },
+  };
+}
+
+function granted(state: ServerState, session: Session, needed: readonly GrantRange[]): Promise<Operation> {
+  return new Promise((resolve) => {
+    const operation = state.table.acquire(session.id, needed);
+    session.operations.add(operation);
+    state.whenGranted(operation, () => {
+      session.operations.delete(operation);
+      resolve(operation);
+    });
+    state.deliver();
+  });
+}
+
+async function reserveSpace(state: ServerState, session: Session, asked: Acquire): Promise<number> {
+  if (asked.spaceWanted === 0 || !state.mayWrite(session)) return 0;
+  const { available } = await state.volume.statfs();
+  return session.closing ? 0 : state.credits.give(session.id, asked.spaceWanted, available);
+}
+
+/** Reads the items of what was newly granted; gives back what did not fit and what was widened in vain. */
+async function readPages(
+  state: ServerState,
+  operation: Operation,
+  wants: readonly Want[],
+  run: InodeRun | null,
+): Promise<PageRead[]> {
+  const pieces = piecesToRead(operation, run);
+  const wide = pieces.map((piece) => widen(state, operation, piece, wants));
+  const pages: PageRead[] = [];
+  let budget = ACQUIRE_PAGE_BYTES_MAX;
+  for (const [at, piece] of pieces.entries()) {
+    const wideEnd = wide[at]!;
+    let end = piece.start;
+    if (budget > 0) {
+      for (const page of await readPiece(state.volume, { ...piece, wideEnd }, budget)) {
+        pages.push(page);
+        budget -= page.bytes.length;
+        end = page.end;
+      }
+    }
+    if (compareKey(end, wideEnd) < 0)
+      state.table.trim(operation, { tree: piece.tree, start: end, end: wideEnd });
+  }
+  return pages;
+}
+
+/** The ranges whose items the client does not have, neighbours joined whatever their modes. */
+function piecesToRead(operation: Operation, run: InodeRun | null): TreeRange[] {
+  const known = run === null ? null : runRange(run);
+  const pieces: { tree: number; start: Key; end: Key }[] = [];
+  for (const { tree, start, end, before } of operation.grants) {
+    if (before !== Mode.none || (known !== null && rangesOverlap(known, { tree, start, end }))) continue;
+    const last = pieces.at(-1);
+    if (last !== undefined && last.tree === tree && compareKey(last.end, start) === 0) last.end = end;
+    else pieces.push({ tree, start, end });
+  }
+  return pieces;
+}
+
+/** Takes the inodes behind a wide want into the grant. @returns where the grant ends now */
+function widen(state: ServerState, operation: Operation, piece: TreeRange, wants: readonly Want[]): Key {
+  const { tree, end } = piece;
+  const isWide = (want: Want): boolean =>
+    (want.flags & WantFlags.wide) !== 0 && want.tree === tree && compareKey(want.end, end) === 0;
+  const want = wants.find(isWide);
+  if (want === undefined || end.type !== 0 || end.offset !== 0) return end;
+  // Numbers that nobody was given yet are left out: a run over them must not meet a grant.
+  const next = state.runs.knows(tree) ? state.runs.next(tree) : INODE_NUMBER_MAX;
+  const last = Math.min(end.objectid + WIDE_INODES_MAX, next);
+  if (last <= end.objectid) return end;
+  const reached = state.table.extend(operation, {
+    tree,
+    start: end,
+    end: { objectid: last, type: 0, offset: 0 },
+    mode: want.mode,
+  });
+  const boundary = { objectid: reached.objectid, type: 0, offset: 0 };
+  if (compareKey(boundary, reached) < 0) state.table.trim(operation, { tree, start: boundary, end: reached });
+  return boundary;
+}
+
+/** What the operation was given, neighbours of one mode joined. */
+function joined(grants: readonly NewGrant[]): GrantRange[] {
+  const sorted = [...grants].sort((a, b) =>
+    a.tree === b.tree ? compareKey(a.start, b.start) : a.tree - b.tree,
+  );
+  const list: { tree: number; start: Key; end: Key; mode: Mode }[] = [];
+  for (const { tree, start, end, mode } of sorted) {
+    const last = list.at(-1);
+    if (last !== undefined && last.tree === tree && last.mode === mode && compareKey(last.end, start) === 0) {
+      last.end = end;
+    } else list.push({ tree, start, end, mode });
+  }
+  return list;
+}
+
+interface SmallFiles {
+  readonly files: readonly FileExtent[];
+  /** Checksums and bytes of each file in turn. */
+  readonly body: readonly Uint8Array[];
+}
+
+const NO_FILES: SmallFiles = { files: [], body: [] };
+
+async function readSmallFiles(
+  state: ServerState,
+  pages: readonly PageRead[],
+  wanted: number,
+): Promise<SmallFiles> {
+  if (wanted === 0 || pages.length === 0) return NO_FILES;
+  const sector = state.volume.info.sectorSize;
+  const files = findSmallFiles(pages, sector, Math.min(wanted, ACQUIRE_DATA_BYTES_MAX));
+  if (files.length === 0) return NO_FILES;
+  try {
+    const { bytes, checksums } = await state.volume.readData(files);
+    const body: Uint8Array[] = [];
+    let at = 0;
+    for (const { length } of files) {
+      body.push(
+        checksums.subarray((at / sector) * 4, ((at + length) / sector) * 4),
+        bytes.subarray(at, at + length),
+      );
+      at += length;
+    }
+    return { files, body };
+  } catch (error) {
+    // One damaged file must not keep the others' items back: who reads it asks again and gets its errno.
+    if (!(error instanceof FsError)) throw error;
+    state.log(`data beside items left out: ${error.message}`);
+    return NO_FILES;
+  }
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// What the message handlers share: the volume, the grant table, reservations, sessions, the commit policy. Also the
+// pump that turns the table's outputs into messages: every handler that gave the table an event calls `deliver`.
+
+import { GrantTable, type Operation } from '../coherency/grant_table.ts';
+import { InodeRuns, SpaceCredits } from '../coherency/reserve.ts';
+import type { Volume } from '../store/volume.ts';
+import type { Clock } from '../util/clock.ts';
+import type { Crc32c } from '../util/crc32c.ts';
+import { COMMIT_DIRTY_BYTES, COMMIT_INTERVAL_MS, LEASE_MS } from '../util/limits.ts';
+import { MessageCounters } from '../wire/counters.ts';
+import { CommitPolicy } from './commit.ts';
+import type { Session } from './session.ts';
+
+export interface ServerOptions {
+  readonly volume: Volume;
+  readonly clock: Clock;
+  readonly crc32c: Crc32c;
+  /** Number of this incarnation, greater than those before. */
+  readonly epoch: bigint;
+  /** Takes one line, without a newline. */
+  readonly log: (line: string) => void;
+  /** Sessions at a time; 1 without it. */
+  readonly sessionsMax?: number;
+  /** Milliseconds after which a silent session loses its grants. */
+  readonly leaseMs?: number;
+  readonly commitIntervalMs?: number;
+  readonly commitDirtyBytes?: number;
+}
+
+export class ServerState {
+  readonly volume: Volume;
+  readonly clock: Clock;
+  readonly crc32c: Crc32c;
+  readonly epoch: bigint;
+  readonly log: (line: string) => void;
+  readonly sessionsMax: number;
+  readonly leaseMs: number;
+  readonly startedMs: number;
+  readonly counters: MessageCounters = new MessageCounters();
+  readonly table: GrantTable = new GrantTable();
+  readonly runs: InodeRuns = new InodeRuns();
+  readonly credits: SpaceCredits = new SpaceCredits();
+  readonly commit: CommitPolicy;
+  /** By `Session.id`. */
+  readonly sessions = new Map<number, Session>();
+  /** Sessions that are being wound up. */
+  readonly ending = new Set<Promise<void>>();
+  /** The server takes no more sessions. */
+  stopping = false;
+  batchesApplied = 0;
+  batchesRefused = 0;
+  revokesSent = 0;
+  readonly #granted = new Map<Operation, () => void>();
+  #delivering = false;
+  #lastSession = 0;
+
+  constructor(options: ServerOptions) {
+    this.volume = options.volume;
+    this.clock = options.clock;
+    this.crc32c = options.crc32c;
+    this.epoch = options.epoch;
+    this.log = options.log;
+    this.sessionsMax = options.sessionsMax ?? 1;
+    this.leaseMs = options.leaseMs ?? LEASE_MS;
+    this.startedMs = options.clock.nowMs();
+    this.commit = new CommitPolicy({
+      clock: options.clock,
+      intervalMs: options.commitIntervalMs ?? COMMIT_INTERVAL_MS,
+      dirtyBytesMax: options.commitDirtyBytes ?? COMMIT_DIRTY_BYTES,
+      volume: options.volume,
+      onBegin: () => this.#markDurable(),
+      log: options.log,
+    });
+  }
+
+  newSessionId(): number {
+    return ++this.#lastSession;
+  }
+
+  /** Calls `onGranted` when the operation is granted; never if its session ends first. */
+  whenGranted(operation: Operation, onGranted: () => void): void {
+    this.#granted.set(operation, onGranted);
+  }
+
+  /** An operation's session is over. */
+  forget(operations: Iterable<Operation>): void {
+    for (const operation of operations) this.#granted.delete(operation);
+  }
+
+  /** Sends what the table has to say. */
+  deliver(): void {
+    // What is granted may give the table new events, whose outputs the loop takes.
+    if (this.#delivering) return;
+    this.#delivering = true;
+    for (let outputs = this.table.take(); outputs.length > 0; outputs = this.table.take()) {
+      for (const output of outputs) {
+        if (output.kind === 'granted') {
+          const onGranted = this.#granted.get(output.operation);
+          this.#granted.delete(output.operation);
+          onGranted?.();
+        } else {
+          this.revokesSent++;
+          this.sessions.get(output.session)?.peer.notify('revoke', { ranges: output.ranges });
+        }
+      }
+    }
+    this.#delivering = false;
+  }
+
+  /** Whether anything may be changed through the session. */
+  mayWrite(session: Session): boolean {
+    return !session.readOnly && !this.volume.info.readOnly;
+  }
+
+  #markDurable(): () => void {
+    const applied = [...this.sessions.values()].map((session) => ({ session, applied: session.applied }));
+    return () => {
+      for (const { session, applied: number } of applied) session.durable = Math.max(session.durable, number);
+    };
+  }
+}
