@@ -107,7 +107,7 @@ export interface Completion {
 }
 
 /** crc32c of `data`. */
-export declare function crc32C(data: Uint8Array): number
+export declare function crc32c(data: Uint8Array): number
 
 /** Numbers since the mount. */
 export interface FuseCounters {

@@ -133,7 +133,7 @@ pub fn make_file_system(path: String, size: Option<f64>, options: NativeMkfsOpti
 }
 
 /// crc32c of `data`.
-#[napi]
+#[napi(js_name = "crc32c")]
 pub fn crc32c(data: &[u8]) -> u32 {
     crfs_disk::checksum::crc32c(data)
 }

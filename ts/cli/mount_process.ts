@@ -180,8 +180,10 @@ class MountProcess {
     };
   }
 
+  /** A flush that failed has lost something only if there was something that was not durable. */
   #noteLoss(result: number): void {
-    if (result < 0 && this.#client.stats().dirtyBytes > 0) this.#lossErrno = -result;
+    const { dirtyBytes, batchesApplied, batchesDurable } = this.#client.stats();
+    if (result < 0 && (dirtyBytes > 0 || batchesApplied > batchesDurable)) this.#lossErrno = -result;
   }
 
   #onSignal(signal: string): void {

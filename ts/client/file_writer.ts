@@ -13,7 +13,7 @@
 import { applyCut, applyPutData, sectorCeil, sectorFloor } from '../item/apply_extent.ts';
 import { applySetFields } from '../item/apply_inode.ts';
 import { FieldMask, InodeFields } from '../item/change.ts';
-import { ExtentType, extentType } from '../item/extent_data.ts';
+import { EXTENT_HEAD_BYTES, ExtentType, extentType } from '../item/extent_data.ts';
 import { InodeField, inodeSize, setInodeSize, setInodeTime } from '../item/inode_item.ts';
 import { ItemType } from '../item/key.ts';
 import { Batch } from './batch.ts';
@@ -81,10 +81,6 @@ export function writeBytes(
   nsec: number,
 ): void {
   const end = start + data.length;
-  if (!file.isDirty) {
-    file.dirtySinceMs = core.clock.nowMs();
-    core.files.dirty.add(file);
-  }
   file.writtenSec = sec;
   file.writtenNsec = nsec;
   stampWritten(core, file, Math.max(size, end), sec, nsec);
@@ -135,8 +131,16 @@ function writeWindow(
   if (run.end - run.start === RUN_BYTES) logRun(core, file, run);
 }
 
+/** The file gets something that is not in the log. */
+function setDirty(core: Core, file: FileState): void {
+  if (file.isDirty) return;
+  file.dirtySinceMs = core.clock.nowMs();
+  core.files.dirty.add(file);
+}
+
 function newRun(core: Core, file: FileState, start: number, end: number): Run {
   const run = { start, end, bytes: core.files.buffers.take(end - start) };
+  setDirty(core, file);
   file.runs.push(run);
   core.files.unloggedBytes += end - start;
   return run;
@@ -220,6 +224,7 @@ function logRun(core: Core, file: FileState, run: Run): void {
   batch.log.putData(tree, ino, run.start, length, end, file.writtenSec, file.writtenNsec);
   const bytes = batch.addData(run.bytes, length);
   const isGathered = Batch.gathers(length);
+  if (run.start > 0) keepInline(core, file);
   file.version++;
   files.dropCleanRange(file, run.start, run.end);
   applyPutData(
@@ -264,6 +269,17 @@ function addPending(
   core.writeBack.open.pending.push(pending);
 }
 
+/**
+ * A change is about to turn an inline extent into a regular one: the server has the bytes then, but not before the
+ * open batch is applied.
+ */
+export function keepInline(core: Core, file: FileState): void {
+  const { tree, ino } = file;
+  if (!isInline(core, tree, ino)) return;
+  const { bytes, start, size } = core.items;
+  addPending(core, file, 0, SECTOR, bytes.slice(start + EXTENT_HEAD_BYTES, start + size), null);
+}
+
 /** A cut or a truncate: what is under way in the range reads as zeros from now on. */
 function hidePending(core: Core, file: FileState, start: number, end: number): void {
   if (file.pending.some((piece) => piece.start < end && piece.end > start)) {
@@ -301,10 +317,7 @@ export function bytesChanged(core: Core, file: FileState, start: number, end: nu
 export function cutToNothing(core: Core, file: FileState, sec: number, nsec: number): void {
   cutRuns(core, file, 0);
   bytesChanged(core, file, 0, Infinity);
-  if (!file.isDirty) {
-    file.dirtySinceMs = core.clock.nowMs();
-    core.files.dirty.add(file);
-  }
+  setDirty(core, file);
   file.isCutPending = true;
   file.writtenSec = sec;
   file.writtenNsec = nsec;

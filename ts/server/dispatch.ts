@@ -53,7 +53,12 @@ export class Connection {
   #onClosed(cause: ConnectionError): void {
     this.#greetingTimer.cancel();
     this.#onEnd();
-    if (this.session === null) return;
+    if (this.session === null) {
+      if (cause.errno === Errno.EPROTO) {
+        this.#state.log(`${this.peer.transport.peerName}: broke the protocol: ${cause.message}`);
+      }
+      return;
+    }
     this.#state.log(`session ${this.session.id}: ended: ${cause.message}`);
     endSession(this.#state, this.session);
   }
@@ -69,7 +74,6 @@ export class Connection {
   }
 
   #breakOff(error: ProtocolError): void {
-    this.#state.log(`${this.peer.transport.peerName}: broke the protocol: ${error.message}`);
     this.peer.close(Errno.EPROTO, error.message);
   }
 

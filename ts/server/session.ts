@@ -35,9 +35,9 @@ export class Session {
   /** Its connection is gone; it ends when its last batch is applied. */
   closing = false;
   /** `tree:ino` of inodes that it said to have open when it gave up their ranges. */
-  readonly openInodes = new Set<string>();
+  readonly openInodes: Set<string> = new Set();
   /** Its acquires that wait for grants. */
-  readonly operations = new Set<Operation>();
+  readonly operations: Set<Operation> = new Set();
   #batches = 0;
   #idle: (() => void)[] = [];
   #appliedWaiters: { batch: number; resolve: () => void }[] = [];

@@ -44,9 +44,9 @@ export class ServerState {
   readonly credits: SpaceCredits = new SpaceCredits();
   readonly commit: CommitPolicy;
   /** By `Session.id`. */
-  readonly sessions = new Map<number, Session>();
+  readonly sessions: Map<number, Session> = new Map();
   /** Sessions that are being wound up. */
-  readonly ending = new Set<Promise<void>>();
+  readonly ending: Set<Promise<void>> = new Set();
   /** The server takes no more sessions. */
   stopping = false;
   batchesApplied = 0;

@@ -115,12 +115,12 @@ fn full_of_small_files(size: u64, nodesize: u32, len: usize, expected_bytes: u64
 
 #[test]
 fn full_of_inline_files() {
-    full_of_small_files(256 * MIB, 16384, 1000, 40 * MIB);
+    full_of_small_files(256 * MIB, 16384, 1000, 55 * MIB);
 }
 
 #[test]
 fn full_of_inline_files_with_small_nodes() {
-    full_of_small_files(200 * MIB, 4096, 1500, 30 * MIB);
+    full_of_small_files(200 * MIB, 4096, 1500, 50 * MIB);
 }
 
 #[test]

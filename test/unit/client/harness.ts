@@ -42,7 +42,7 @@ export interface ServerKnobs {
 /** The server's side of one connection. */
 export class PlainServer {
   readonly volume: MemoryVolume;
-  readonly held = new RangeForest<Mode>();
+  readonly held: RangeForest<Mode> = new RangeForest();
   readonly knobs: ServerKnobs;
   readonly peer: Peer;
   releases: ModeChange[] = [];

@@ -19,6 +19,7 @@ import {
   cutRuns,
   cutToNothing,
   growthOf,
+  keepInline,
   logFile,
   logInode,
   writeBytes,
@@ -166,7 +167,11 @@ function hasTail(core: Core, file: FileState, newSize: number): boolean {
 
 /** Brings written bytes in line with a size that is about to be set. */
 function prepareSize(core: Core, file: FileState, size: number, newSize: number): void {
-  if (newSize >= size) return;
+  if (newSize >= size) {
+    logFile(core, file);
+    if (newSize > core.limits.maxInlineBytes) keepInline(core, file);
+    return;
+  }
   if (hasTail(core, file, newSize)) {
     const end = Math.min(size, sectorCeil(newSize));
     core.space.spend(growthOf(file, newSize, end));

@@ -15,11 +15,11 @@ import type { Core } from '../core.ts';
 import { dropRead, followReader, type NeighbourReader, readBytes } from '../file_reader.ts';
 import type { FileState } from '../file_state.ts';
 import {
-  bytesChanged,
   canWrite,
   cutBytes,
   cutToNothing,
   growthOf,
+  keepInline,
   logFile,
   writeBytes,
 } from '../file_writer.ts';
@@ -308,10 +308,10 @@ export function fallocate(core: Core, node: number, mode: number, offset: number
   if (!punches) {
     const newSize = (mode & keepSize) !== 0 ? 0 : end;
     logFile(core, file);
+    keepInline(core, file);
     core.writeBack.open.log.preallocate(tree, ino, first, last - first, newSize, sec, nsec);
     const result = applyPreallocate(core.items, tree, ino, first, last - first, newSize, sec, nsec);
     assert(result === 0, 'bytes of a file that is held can be preallocated');
-    bytesChanged(core, file, first, last);
   }
   core.files.settle(file);
   core.writeBack.changed();

@@ -228,7 +228,8 @@ impl Editor<'_> {
         }
         let mut moved = 0;
         if let Some((before, here)) = leaves_in_memory(&mut branch.entries, at.checked_sub(1), at) {
-            moved += here.push_left(before, slot);
+            // One item stays before the new one, so that it still belongs here.
+            moved += here.push_left(before, slot.saturating_sub(1));
         }
         let (slot, fits) = match &branch.entries[at].child {
             Child::Memory(node) => match &node.body {
@@ -238,7 +239,7 @@ impl Editor<'_> {
             Child::Disk { .. } => unreachable!("the leaf was made ours above"),
         };
         if !fits && let Some((here, after)) = leaves_in_memory(&mut branch.entries, Some(at), at + 1) {
-            moved += here.push_right(after, slot);
+            moved += here.push_right(after, slot.max(1));
         }
         for entry in branch.entries.iter_mut().skip(at).take(2) {
             if let Child::Memory(node) = &entry.child

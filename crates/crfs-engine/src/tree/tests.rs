@@ -232,7 +232,7 @@ fn run(nodesize: usize, steps: &[Step]) {
         harness.remove(key);
     }
     assert_eq!(harness.tree.level, 0, "an emptied tree is a single leaf");
-    assert_eq!(harness.log.dirty_nodes, 1);
+    assert!(harness.log.dirty_nodes <= 1);
 }
 
 fn put(harness: &mut Harness, model: &mut Model, key: Key, data: Vec<u8>) {

@@ -133,5 +133,9 @@ fn read_extent(store: &ModelStore, ino: u64, offset: u64, len: u64) -> Vec<u8> {
     let item = &store.items[&(TREE, key)];
     let Ok(FileExtent::Reg(piece)) = FileExtent::parse(item) else { panic!("no regular extent at {key}") };
     let start = piece.disk_bytenr + piece.offset;
-    (start..start + len).step_by(SECTOR as usize).flat_map(|at| store.sectors[&at].bytes.to_vec()).collect()
+    let mut bytes = Vec::with_capacity(len as usize);
+    for at in (start..start + len).step_by(SECTOR as usize) {
+        bytes.extend_from_slice(&store.sectors[&at].bytes);
+    }
+    bytes
 }

@@ -25,6 +25,8 @@ struct Found {
     refs: BTreeMap<u64, Vec<Name>>,
     dir_items: BTreeMap<u64, Vec<(u64, u8, Vec<u8>)>>,
     dir_indexes: BTreeMap<u64, Vec<(Name, u8)>>,
+    /// Twice the sum of name lengths of each directory.
+    dir_sizes: BTreeMap<u64, u64>,
     orphans: BTreeSet<u64>,
     extents: BTreeMap<u64, Vec<(u64, Vec<u8>)>>,
 }
@@ -110,6 +112,7 @@ fn collect_names(found: &mut Found, key: Key, item: &[u8]) -> Check {
             found.dir_items.entry(ino).or_default().push((key.objectid, entry.kind, name));
         } else {
             require(count == 0 && key.offset >= 2, || "bad index item".into())?;
+            *found.dir_sizes.entry(key.objectid).or_default() += 2 * name.len() as u64;
             found.dir_indexes.entry(ino).or_default().push(((key.objectid, key.offset, name), entry.kind));
         }
     }
@@ -166,8 +169,7 @@ fn check_inode(store: &ModelStore, found: &Found, ino: u64, inode: &InodeItem) -
     }
     let size = if inode.is_dir() {
         require(inode.nlink <= 1, || "directory with several names".into())?;
-        let of_dir = |(name, _): &(Name, u8)| if name.0 == ino { 2 * name.2.len() as u64 } else { 0 };
-        found.dir_indexes.values().flatten().map(of_dir).sum()
+        found.dir_sizes.get(&ino).copied().unwrap_or(0)
     } else {
         inode.size
     };

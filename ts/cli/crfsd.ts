@@ -1,0 +1,127 @@
+#!/usr/bin/env node
+// SPDX-License-Identifier: GPL-2.0-or-later
+// crfsd: makes images, serves one, tells about images and servers.
+//
+//   crfsd mkfs IMAGE --size SIZE [--force] [--label TEXT] [--nodesize SIZE] [--checksum NAME]
+//   crfsd serve IMAGE --listen HOST:PORT|unix:PATH [--read-only] [--cache SIZE] [--punch-freed] [--insecure]
+//   crfsd info IMAGE [--json]
+//   crfsd stats ADDRESS [--json]
+
+import { resolve } from 'node:path';
+import { Command, Option } from 'clipanion';
+import { formatAddress, isLocal, parseAddress } from './address.ts';
+import { CrfsCommand, runProgram } from './command_line.ts';
+import { CliError, Exit } from './exit.ts';
+import { describeImage, makeImage } from './image.ts';
+import { stderrLog } from './log.ts';
+import { report } from './report.ts';
+import { serve } from './serve.ts';
+import { serverStats } from './server_stats.ts';
+import { parseSize } from './size.ts';
+
+class MkfsCommand extends CrfsCommand {
+  static override paths = [['mkfs']];
+  static override usage = Command.Usage({
+    description: 'make a BTRFS image',
+    examples: [['A sparse image of 100 GiB', 'crfsd mkfs /srv/data.img --size 100G']],
+  });
+
+  image: string = Option.String({ name: 'IMAGE' });
+  size: string | undefined = Option.String('--size', {
+    description:
+      'size of the image file, which is made or lengthened; a block device is taken whole without it',
+  });
+  force: boolean = Option.Boolean('--force', false, { description: 'overwrite what the image holds' });
+  label: string = Option.String('--label', '', { description: 'name of the file system' });
+  nodesize: string = Option.String('--nodesize', '16K', { description: 'size of a tree block, 4K to 64K' });
+  checksum: string = Option.String('--checksum', 'crc32c', {
+    description: 'crc32c, xxhash64, sha256 or blake2',
+  });
+
+  async work(): Promise<number> {
+    const image = resolve(this.image);
+    const fsid = makeImage(image, {
+      sizeBytes: this.size === undefined ? undefined : parseSize(this.size, '--size'),
+      label: this.label,
+      nodeSizeBytes: parseSize(this.nodesize, '--nodesize'),
+      checksum: this.checksum,
+      force: this.force,
+    });
+    this.context.stdout.write(`${image}: BTRFS ${fsid}\n`);
+    return Exit.ok;
+  }
+}
+
+class ServeCommand extends CrfsCommand {
+  static override paths = [['serve']];
+  static override usage = Command.Usage({
+    description: 'serve an image until SIGTERM or SIGINT',
+    details: `
+      ADDRESS is HOST:PORT (an IPv6 address in brackets, default port 2737) or unix:PATH. Without authentication,
+      which does not exist yet, only loopback and unix sockets are safe; others need --insecure.
+    `,
+    examples: [['On this machine only', 'crfsd serve /srv/data.img --listen unix:/run/crfsd.sock']],
+  });
+
+  image: string = Option.String({ name: 'IMAGE' });
+  listen: string[] = Option.Array('--listen', [], { description: 'where to listen; may be repeated' });
+  readOnly: boolean = Option.Boolean('--read-only', false, { description: 'let nobody change anything' });
+  cache: string = Option.String('--cache', '256M', { description: 'memory for tree blocks' });
+  punchFreed: boolean = Option.Boolean('--punch-freed', false, {
+    description: 'give freed space back to the file that holds the image',
+  });
+  insecure: boolean = Option.Boolean('--insecure', false, {
+    description: 'listen where anybody who can connect may read and write everything',
+  });
+
+  async work(): Promise<number> {
+    const listen = this.listen.map((text) => parseAddress(text, '--listen'));
+    if (listen.length === 0)
+      throw new CliError('where to listen? give --listen HOST:PORT or --listen unix:PATH');
+    const open = listen.find((address) => !isLocal(address));
+    if (open !== undefined && !this.insecure) {
+      throw new CliError(
+        `${formatAddress(open)} can be reached by others, and there is no authentication; --insecure allows it`,
+      );
+    }
+    return serve({
+      image: resolve(this.image),
+      listen,
+      readOnly: this.readOnly,
+      cacheBytes: parseSize(this.cache, '--cache'),
+      punchFreed: this.punchFreed,
+      log: stderrLog('crfsd'),
+    });
+  }
+}
+
+class InfoCommand extends CrfsCommand {
+  static override paths = [['info']];
+  static override usage = Command.Usage({ description: 'tell what an image is that is not being served' });
+
+  image: string = Option.String({ name: 'IMAGE' });
+  json: boolean = Option.Boolean('--json', false, { description: 'one JSON object' });
+
+  async work(): Promise<number> {
+    this.context.stdout.write(report(describeImage(resolve(this.image)), this.json));
+    return Exit.ok;
+  }
+}
+
+class StatsCommand extends CrfsCommand {
+  static override paths = [['stats']];
+  static override usage = Command.Usage({
+    description: 'print the live counters of a server on this machine',
+  });
+
+  address: string = Option.String({ name: 'ADDRESS' });
+  json: boolean = Option.Boolean('--json', false, { description: 'one JSON object' });
+
+  async work(): Promise<number> {
+    const stats = await serverStats(parseAddress(this.address, 'ADDRESS'));
+    this.context.stdout.write(report(stats, this.json));
+    return Exit.ok;
+  }
+}
+
+await runProgram('crfsd', [MkfsCommand, ServeCommand, InfoCommand, StatsCommand]);
