@@ -33,6 +33,8 @@ export interface ControlServer {
 
 function serveOne(socket: Socket, answer: (request: ControlRequest) => Promise<ControlAnswer>): void {
   let text = '';
+  // It stays open until this process ends, and must not be what keeps it from ending.
+  socket.unref();
   socket.on('error', () => socket.destroy());
   socket.on('data', (chunk: Buffer) => {
     text += chunk.toString();
@@ -47,7 +49,7 @@ function serveOne(socket: Socket, answer: (request: ControlRequest) => Promise<C
       .catch(
         (error: unknown) => ({ ok: false, error: messageOf(error), exitCode: 4 }) satisfies ControlAnswer,
       )
-      // The socket stays open: its end tells the asker that this process has ended.
+      // Not ended: that it closes tells the asker that this process has ended.
       .then((result) => socket.write(`${JSON.stringify(result)}\n`));
   });
 }

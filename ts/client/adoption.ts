@@ -9,6 +9,7 @@
 
 import type { Buffer } from 'node:buffer';
 import { sectorCeil } from '../item/apply_extent.ts';
+import { DERIVED, ItemType } from '../item/key.ts';
 import { CorruptionError, ProtocolError } from '../util/errors.ts';
 import type { Key, TreeRange } from '../util/range.ts';
 import { RangeForest } from '../util/range_map.ts';
@@ -95,7 +96,9 @@ function adoptPage(core: Core, granted: RangeForest<Mode>, entry: PageEntry, byt
 }
 
 function adoptItems(core: Core, page: ItemPage, view: DataView, tree: number, from: Key, to: Key): void {
-  const first = page.lowerBound(from.objectid, from.type, from.offset);
+  // The derived key stands for the inode item too, which lies before it.
+  const isDerived = from.type === ItemType.inodeItem && from.offset === DERIVED;
+  const first = page.lowerBound(from.objectid, from.type, isDerived ? 0 : from.offset);
   const end = page.lowerBound(to.objectid, to.type, to.offset);
   for (let slot = first; slot < end; slot++) {
     const objectid = page.objectid(slot);
@@ -108,7 +111,12 @@ function adoptItems(core: Core, page: ItemPage, view: DataView, tree: number, fr
         `corrupt item from the server: tree ${tree} key (${objectid} ${type} ${offset})`,
       );
     }
-    core.items.adopt(tree, objectid, type, offset, page.bytes, start, size);
+    if (type === ItemType.inodeItem && core.items.find(tree, objectid, type, offset)) {
+      // Known under a grant of its other half.
+      core.items.bytes.set(page.bytes.subarray(start, start + size), core.items.start);
+    } else {
+      core.items.adopt(tree, objectid, type, offset, page.bytes, start, size);
+    }
   }
 }
 

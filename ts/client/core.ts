@@ -139,10 +139,41 @@ export class Core {
     return ino === this.rootIno && tree === this.rootTree ? ROOT_NODE : nodeOf(tree, ino);
   }
 
-  /** Whether one key is held; if not, it is wanted, with its neighbours if the server likes. */
-  needKey(tree: number, objectid: number, type: number, offset: number, mode: Mode): boolean {
-    if (this.held.holds(tree, objectid, type, offset, mode)) return true;
-    this.missing.want(tree, objectid, type, offset, objectid, type, offset + 1, mode, true);
+  /**
+   * Wants all keys of an inode. The server adds the inodes behind it if they are cheap, and of a large inode gives as
+   * much as fits into a reply, from its start on.
+   */
+  #wantPrefix(tree: number, ino: number, mode: Mode): void {
+    this.missing.want(tree, ino, 0, 0, ino + 1, 0, 0, mode, true);
+  }
+
+  /** About how many names a directory has that is known and large; 0 for others, which are asked for whole. */
+  #namesOfLarge(tree: number, dir: number): number {
+    if (!this.items.find(tree, dir, ItemType.inodeItem, 0)) return 0;
+    const size = inodeSize(this.items.view, this.items.start);
+    return size > LARGE_DIRECTORY_BYTES ? size / (2 * NAME_BYTES_USUAL) : 0;
+  }
+
+  /** Whether the DIR_ITEM key of a name is held. */
+  needName(tree: number, dir: number, hash: number, mode: Mode): boolean {
+    const type = ItemType.dirItem;
+    if (this.held.holds(tree, dir, type, hash, mode)) return true;
+    const names = this.#namesOfLarge(tree, dir);
+    if (names === 0) {
+      this.#wantPrefix(tree, dir, mode);
+    } else {
+      const end = hash + 1 + Math.floor((0x1_0000_0000 * NAMES_AT_ONCE) / names);
+      this.missing.want(tree, dir, type, hash, dir, type, end, mode, false);
+    }
+    return false;
+  }
+
+  /** Whether the DIR_INDEX key of a name is held. */
+  needIndex(tree: number, dir: number, index: number, mode: Mode): boolean {
+    const type = ItemType.dirIndex;
+    if (this.held.holds(tree, dir, type, index, mode)) return true;
+    if (this.#namesOfLarge(tree, dir) === 0) this.#wantPrefix(tree, dir, mode);
+    else this.missing.want(tree, dir, type, index, dir, type, index + INDEXES_AT_ONCE, mode, false);
     return false;
   }
 
@@ -152,7 +183,7 @@ export class Core {
     setKey(RANGE.start, ino, startType, 0);
     setKey(RANGE.end, ino, endType, 0);
     if (this.held.covers(RANGE, mode)) return true;
-    this.missing.want(tree, ino, startType, 0, ino, endType, 0, mode, true);
+    this.#wantPrefix(tree, ino, mode);
     return false;
   }
 
@@ -162,11 +193,11 @@ export class Core {
     setKey(RANGE.start, ino, 0, 0);
     setKey(RANGE.end, ino + 1, 0, 0);
     if (this.held.covers(RANGE, mode)) return true;
-    this.missing.want(tree, ino, 0, 0, ino + 1, 0, 0, mode, true);
+    this.#wantPrefix(tree, ino, mode);
     return false;
   }
 
-  /** Whether identity and derived part of an inode are held; the names of the inode are wanted with them. */
+  /** Whether identity and derived part of an inode are held. */
   needInode(tree: number, ino: number, identity: Mode, derived: Mode): boolean {
     if (
       this.held.holds(tree, ino, ItemType.inodeItem, 0, identity) &&
@@ -174,8 +205,7 @@ export class Core {
     ) {
       return true;
     }
-    const mode = identity > derived ? identity : derived;
-    this.missing.want(tree, ino, 0, 0, ino, ItemType.inodeExtref + 1, 0, mode, true);
+    this.#wantPrefix(tree, ino, identity > derived ? identity : derived);
     return false;
   }
 
@@ -188,7 +218,7 @@ export class Core {
     if (this.held.covers(RANGE, mode)) return true;
     const isLarge = size > WHOLE_EXTENTS_BYTES || end > WHOLE_EXTENTS_BYTES;
     if (!isLarge) {
-      this.missing.want(tree, ino, ItemType.extentData, 0, ino, ItemType.extentData + 1, 0, mode, true);
+      this.missing.want(tree, ino, ItemType.extentData, 0, ino + 1, 0, 0, mode, true);
       return false;
     }
     const first = Math.floor(from / EXTENT_WINDOW_BYTES) * EXTENT_WINDOW_BYTES;
@@ -273,6 +303,15 @@ export class Core {
     return Math.max(0, Math.min(bytes, Math.ceil(size / 4096) * 4096 - nbytes));
   }
 }
+
+/** Directories up to this size (twice the bytes of their names) are asked for whole: about 600 KiB of items. */
+const LARGE_DIRECTORY_BYTES = 131_072;
+/** Bytes of a name, for the estimate of how many there are. */
+const NAME_BYTES_USUAL = 12;
+/** Names of a large directory asked for with one of them. */
+const NAMES_AT_ONCE = 256;
+/** Indexes of a large directory asked for with one of them. */
+const INDEXES_AT_ONCE = 1024;
 
 interface MutableKey {
   objectid: number;

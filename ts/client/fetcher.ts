@@ -249,18 +249,21 @@ export class Fetcher {
     return result;
   }
 
-  /** Whether these bytes are here or on their way. */
-  isComing(file: FileState, start: number, end: number): boolean {
-    let at = start;
-    for (const piece of [...file.clean, ...file.fetches].sort((a, b) => a.start - b.start)) {
-      if (piece.start <= at && piece.end > at) at = piece.end;
-    }
-    return at >= end;
-  }
-
-  /** Asks for bytes that nobody waits for. */
+  /**
+   * Asks for bytes that nobody waits for, from where they are neither here nor on their way; not before half of them
+   * are used up.
+   */
   readAhead(want: DataWant): void {
-    void this.read(want);
+    const core = this.#core;
+    const file = core.files.get(core.nodeOf(want.tree, want.ino));
+    let at = want.start;
+    if (file !== undefined) {
+      for (const piece of [...file.clean, ...file.fetches].sort((a, b) => a.start - b.start)) {
+        if (piece.start <= at && piece.end > at) at = piece.end;
+      }
+    }
+    if (at >= want.end || (at - want.start) * 2 > want.end - want.start) return;
+    void this.read({ ...want, start: at });
   }
 
   #ask(file: FileState, start: number, end: number): Promise<number>[] {

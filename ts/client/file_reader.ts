@@ -4,6 +4,7 @@
 // asked for. Decides what is worth reading ahead: more of a file that is read in order, and the next small files of
 // a program that reads file after file.
 
+import { sectorCeil, sectorFloor } from '../item/apply_extent.ts';
 import {
   EXTENT_HEAD_BYTES,
   ExtentType,
@@ -25,8 +26,6 @@ import {
   READ_REQUEST_BYTES,
 } from './limits.ts';
 import type { DataWant } from './missing.ts';
-
-const SECTOR = 4096;
 
 /** Items looked through for neighbours at once. */
 const NEIGHBOUR_ITEMS_MAX = 4096;
@@ -99,7 +98,7 @@ export function readBytes(
       at = to;
     } else {
       isComplete = false;
-      core.missing.data.push({ tree, ino, start: Math.floor(at / SECTOR) * SECTOR, end: -to });
+      core.missing.data.push({ tree, ino, start: sectorFloor(at), end: sectorCeil(-to) });
       at = -to;
     }
   }
@@ -232,7 +231,7 @@ export class NeighbourReader {
         continue;
       const file = core.files.get(core.nodeOf(tree, ino));
       if (file !== undefined && (file.clean.length > 0 || file.pending.length > 0 || file.isDirty)) continue;
-      found.push({ tree, ino, start: 0, end: size });
+      found.push({ tree, ino, start: 0, end: sectorCeil(size) });
       bytes += size;
     }
     this.#from = from;

@@ -18,7 +18,7 @@ import {
   WAITERS_MAX,
   WIDE_INODES_MAX,
 } from '../util/limits.ts';
-import { compareKey, type Key, rangesOverlap, type TreeRange } from '../util/range.ts';
+import { compareKey, formatRange, type Key, rangesOverlap, type TreeRange } from '../util/range.ts';
 import {
   type Acquire,
   type FileExtent,
@@ -114,7 +114,7 @@ function checkWants(state: ServerState, session: Session, asked: Acquire): void 
   const mayWrite = state.mayWrite(session);
   for (const { tree, start, end, mode } of asked.wants) {
     if (start.objectid < FIRST_INO || end.objectid > INODE_NUMBER_MAX + 1) {
-      throw new FsError(Errno.EINVAL, `a range outside the inodes of tree ${tree}`);
+      throw new FsError(Errno.EINVAL, `not a range of inodes: ${formatRange({ tree, start, end })}`);
     }
     if (end.objectid - start.objectid > WIDE_INODES_MAX)
       throw new FsError(Errno.EINVAL, 'a range of too many inodes');

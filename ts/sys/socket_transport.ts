@@ -6,7 +6,7 @@
 // uncorked when the turn's tasks are done. Chunks that come in are fresh buffers of Node's, at most 64 KiB, which the
 // receiver keeps.
 
-import { rm } from 'node:fs/promises';
+import { lstat, rm } from 'node:fs/promises';
 import { connect, createServer, type Server, Socket } from 'node:net';
 import { Errno, type ErrnoName } from '../util/errno.ts';
 import { ConnectionError } from '../util/errors.ts';
@@ -188,8 +188,10 @@ export async function listenSocket(
   return new SocketListener(server, real);
 }
 
-/** Removes a socket file on which nobody listens. */
+/** Removes a socket file on which nobody listens. Other files stay, and listening then fails. */
 async function removeDeadSocket(path: string): Promise<void> {
+  const found = await lstat(path).catch(() => null);
+  if (found === null || !found.isSocket()) return;
   const isDead = await new Promise<boolean>((resolve) => {
     const probe = new Socket();
     probe.once('connect', () => {

@@ -9,8 +9,3 @@ import { AssertionError } from './errors.ts';
 export function assert(condition: boolean, text: string): asserts condition {
   if (!condition) throw new AssertionError(text);
 }
-
-/** Marks a place that the types show to be out of reach. */
-export function unreachable(value: never): never {
-  throw new AssertionError(`unreachable: ${String(value)}`);
-}

@@ -7,7 +7,6 @@
 //   CorruptionError  an FsError (EUCLEAN): the image or an item page is not what it must be
 //   ProtocolError    the peer broke a rule of the protocol; its connection ends with a goodbye that says why
 //   ConnectionError  the connection ended or never came about; the mount turns it into an errno at its edge
-//   ConfigError      an option or argument that a person gave is wrong
 //   AssertionError   our own bug; never caught below the command line, the process ends
 
 import { Errno, type ErrnoName, errnoName, knownErrno } from './errno.ts';
@@ -68,14 +67,6 @@ export class ConnectionError extends Error {
     super(text, 'cause' in detail ? { cause: detail.cause } : {});
     this.name = 'ConnectionError';
     this.errno = knownErrno(errno);
-  }
-}
-
-/** A person gave a wrong option, argument or file. The text names it and says what was expected. */
-export class ConfigError extends Error {
-  constructor(text: string, detail: FsErrorDetail = {}) {
-    super(text, 'cause' in detail ? { cause: detail.cause } : {});
-    this.name = 'ConfigError';
   }
 }
 

@@ -14,17 +14,29 @@ import { compareKey, earlierKey, type Key, laterKey, type TreeRange } from './ra
 
 /** Ranges in a block before it is split: 12 KiB, so that a move stays in the L1 cache. */
 const BLOCK_RANGES_MAX = 256;
+/** Room of a new block, ranges: most maps are small and short-lived. */
+const BLOCK_RANGES_FIRST = 4;
 /** Doubles of one range: start objectid, type, offset; end objectid, type, offset. */
 const STRIDE = 6;
 const END = 3;
 
 class Block<V> {
   count = 0;
-  readonly keys: Float64Array = new Float64Array((BLOCK_RANGES_MAX + 1) * STRIDE);
+  keys: Float64Array;
   readonly values: V[] = [];
+
+  /** @param room - ranges that fit at first */
+  constructor(room: number) {
+    this.keys = new Float64Array(room * STRIDE);
+  }
 
   /** Opens a gap of one range at `slot`. */
   open(slot: number, value: V): void {
+    if (this.count * STRIDE === this.keys.length) {
+      const larger = new Float64Array(this.keys.length * 2);
+      larger.set(this.keys);
+      this.keys = larger;
+    }
     this.keys.copyWithin((slot + 1) * STRIDE, slot * STRIDE, this.count * STRIDE);
     if (slot === this.count) this.values.push(value);
     else this.values.splice(slot, 0, value);
@@ -316,7 +328,7 @@ export class RangeMap<V> {
       slot = before.count;
     }
     if (block === undefined) {
-      block = new Block<V>();
+      block = new Block<V>(BLOCK_RANGES_FIRST);
       this.#blocks.push(block);
       slot = 0;
     } else if (block.count === BLOCK_RANGES_MAX) {
@@ -335,7 +347,7 @@ export class RangeMap<V> {
   /** Moves the upper half of a full block into a new one. @returns the new one */
   #split(index: number): Block<V> {
     const lower = this.#blocks[index]!;
-    const upper = new Block<V>();
+    const upper = new Block<V>(BLOCK_RANGES_MAX);
     const kept = lower.count >>> 1;
     upper.keys.set(lower.keys.subarray(kept * STRIDE, lower.count * STRIDE));
     for (const value of lower.values.splice(kept)) upper.values.push(value);

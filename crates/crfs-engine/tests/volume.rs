@@ -85,7 +85,10 @@ fn every_node_size_and_checksum() {
         (8192, ChecksumKind::Sha256),
         (32768, ChecksumKind::Blake2b),
     ] {
-        create_and_judge(&Image::by_engine(512 * MIB, &MkfsOptions { nodesize, checksum, ..MkfsOptions::default() }));
+        create_and_judge(&Image::by_engine(
+            512 * MIB,
+            &MkfsOptions { nodesize, checksum, ..MkfsOptions::default() },
+        ));
     }
 }
 

@@ -38,7 +38,9 @@ fn holds(device: &MemoryDevice, first: u64, count: u64) -> bool {
     btrfs_check(&file);
     let volume = open(Arc::new(device.clone()));
     let found = (first..first + count)
-        .filter(|ino| volume.snapshot().find(TREE, Key::new(*ino, item_type::INODE_ITEM, 0)).unwrap().is_some())
+        .filter(|ino| {
+            volume.snapshot().find(TREE, Key::new(*ino, item_type::INODE_ITEM, 0)).unwrap().is_some()
+        })
         .inspect(|ino| assert!(read(&volume, *ino, 0, 6000) == pattern(*ino, 6000)))
         .count() as u64;
     assert!(found == 0 || found == count, "a commit is there or not");

@@ -5,12 +5,12 @@
 mod change_common;
 mod volume_common;
 
-use change_common::{ROOT, TREE};
 use change_common::builder::Builder;
 use change_common::compare::compare;
 use change_common::draw::{Draw, Seeded};
 use change_common::generate::Generator;
 use change_common::model_fs::ModelFs;
+use change_common::{ROOT, TREE};
 use crfs_device::{MemoryDevice, RecordingDevice};
 use crfs_disk::constants::inode_flag;
 use crfs_disk::inode::InodeItem;

@@ -46,7 +46,7 @@ function make(
   const dir = core.inoOf(dirNode);
   const hash = nameHash(name);
   const hasInode = core.needInode(tree, dir, Mode.read, Mode.write);
-  const hasName = core.needKey(tree, dir, ItemType.dirItem, hash, Mode.write);
+  const hasName = core.needName(tree, dir, hash, Mode.write);
   if (hasInode && hasName) {
     const refused = refusal(core, tree, dir, name, hash);
     if (refused !== 0) return refused;
@@ -181,7 +181,7 @@ export function link(core: Core, node: number, dirNode: number, name: Uint8Array
   const ino = core.inoOf(node);
   const hash = nameHash(name);
   const hasDir = core.needInode(tree, dir, Mode.read, Mode.write);
-  const hasName = core.needKey(tree, dir, ItemType.dirItem, hash, Mode.write);
+  const hasName = core.needName(tree, dir, hash, Mode.write);
   const hasInode = core.needInode(tree, ino, Mode.read, Mode.write);
   const hasRefs = core.needTypes(tree, ino, ItemType.inodeRef, ItemType.inodeExtref + 1, Mode.write);
   if (hasDir && hasName && hasInode) {

@@ -153,7 +153,7 @@ function readOn(core: Core, file: FileState, offset: number, end: number, size: 
   const { view, start } = items;
   if (extentType(view, start) !== ExtentType.regular || extentIsHole(view, start)) return;
   const last = Math.min(until, items.offset + extentLength(view, start));
-  if (last > end) core.readAhead({ tree, ino, start: sectorFloor(end), end: last });
+  if (last > end) core.readAhead({ tree, ino, start: sectorFloor(end), end: sectorCeil(last) });
 }
 
 export function write(core: Core, node: number, offset: number, data: Uint8Array, flags: number): number {

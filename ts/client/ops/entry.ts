@@ -121,14 +121,14 @@ export function nextIndex(core: Core, tree: number, dir: number): number {
     const size = inodeSize(core.items.view, core.items.start);
     if (size > SMALL_DIRECTORY) from = Math.ceil(size / 2) + 2;
   }
-  core.missing.want(tree, dir, type, from, dir, type + 1, 0, Mode.write, true);
+  core.missing.want(tree, dir, type, from, dir, type + 1, 0, Mode.write, false);
   return MISS;
 }
 
 /** Whether what is needed for taking a name away or changing it is held: name and directory. */
 export function needDirectoryEntry(core: Core, tree: number, dir: number, hash: number): boolean {
   const hasDirectory = core.needInode(tree, dir, Mode.read, Mode.write);
-  return core.needKey(tree, dir, ItemType.dirItem, hash, Mode.write) && hasDirectory;
+  return core.needName(tree, dir, hash, Mode.write) && hasDirectory;
 }
 
 export { nameHash };

@@ -34,7 +34,7 @@ export function lookup(core: Core, dirNode: number, name: Uint8Array, out: AttrO
   const tree = core.treeOf(dirNode);
   const dir = core.inoOf(dirNode);
   const hash = nameHash(name);
-  if (!core.needKey(tree, dir, ItemType.dirItem, hash, Mode.read)) return MISS;
+  if (!core.needName(tree, dir, hash, Mode.read)) return MISS;
   const isLasting = core.isLasting(tree, dir, ItemType.dirItem, hash);
   if (!findName(core, tree, dir, name, hash)) {
     out.cacheable = isLasting;
@@ -75,9 +75,6 @@ export function readlink(core: Core, node: number, target: Uint8Array): number {
   target.set(items.bytes.subarray(start, start + length));
   return length;
 }
-
-/** Indexes asked for at once when a listing comes upon entries that are not held. */
-const LISTING_WINDOW = 4096;
 
 export function directoryEnd(core: Core, node: number): number {
   if (core.begin() !== 0) return Infinity;
@@ -165,11 +162,8 @@ function listEntries(
   let at = cookie;
   let added = hasAdded;
   while (at < end) {
-    const range = held.find(tree, { objectid: dir, type, offset: at });
-    if (range === undefined || range.mode === Mode.merge) {
-      core.missing.want(tree, dir, type, at, dir, type, at + LISTING_WINDOW, Mode.read, true);
-      return added ? 0 : MISS;
-    }
+    if (!core.needIndex(tree, dir, at, Mode.read)) return added ? 0 : MISS;
+    const range = held.find(tree, { objectid: dir, type, offset: at })!;
     const isLast = range.end.objectid > dir || range.end.type > type;
     const stop = Math.min(end, isLast ? Infinity : range.end.offset);
     while (at < stop) {
@@ -248,5 +242,5 @@ function wantInodes(core: Core, tree: number, first: number, last: number): void
   let to = last;
   while (to >= from && core.held.holds(tree, to, ItemType.inodeItem, 0, Mode.read)) to--;
   if (from > to) return;
-  core.missing.want(tree, from, 0, 0, to, ItemType.inodeExtref + 1, 0, Mode.read, true);
+  core.missing.want(tree, from, 0, 0, to + 1, 0, 0, Mode.read, true);
 }

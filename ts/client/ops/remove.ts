@@ -90,7 +90,7 @@ function needVictim(
   if (!hasInode) return MISS;
   const index = indexOf(core, tree, dir, ino, name);
   if (index < 0) return index;
-  return core.needKey(tree, dir, ItemType.dirIndex, index, Mode.write) ? index : MISS;
+  return core.needIndex(tree, dir, index, Mode.write) ? index : MISS;
 }
 
 /** Takes a name away, with the stamp taken; everything is held. */
@@ -190,7 +190,7 @@ export function rename(
   }
   const sourceIndex = indexOf(core, tree, sourceDir, ino, sourceName);
   if (sourceIndex < 0) return sourceIndex;
-  const hasIndex = core.needKey(tree, sourceDir, ItemType.dirIndex, sourceIndex, Mode.write);
+  const hasIndex = core.needIndex(tree, sourceDir, sourceIndex, Mode.write);
   const targetIndex = nextIndex(core, tree, targetDir);
   const hasSpace = core.needSpace(NAME_COST);
   if (!core.needRoom() || !hasIndex || targetIndex === MISS || victimIndex === MISS || !hasSpace) return MISS;

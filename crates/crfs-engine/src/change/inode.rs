@@ -22,6 +22,8 @@ const SETTABLE_FLAGS: u64 = inode_flag::SYNC
     | inode_flag::DIRSYNC
     | inode_flag::NOCOMPRESS
     | inode_flag::COMPRESS;
+/// Those that Linux knows on what is neither file nor directory; others there are an error to `btrfs check`.
+const SETTABLE_ON_SPECIAL: u64 = inode_flag::NODUMP | inode_flag::NOATIME;
 
 impl<S: Store> Running<'_, S> {
     pub(super) fn new_inode(&mut self, new: &NewInode<'_>) -> Result<()> {
@@ -81,7 +83,7 @@ impl<S: Store> Running<'_, S> {
             item.mode = mode;
         }
         if let Some(flags) = fields.flags {
-            item.flags = new_flags(item.flags, flags)?;
+            item.flags = new_flags(item, flags)?;
         }
         item.uid = fields.uid.unwrap_or(item.uid);
         item.gid = fields.gid.unwrap_or(item.gid);
@@ -147,14 +149,15 @@ impl<S: Store> Running<'_, S> {
     }
 }
 
-fn new_flags(old: u64, wanted: u64) -> Result<u64> {
+fn new_flags(item: &InodeItem, wanted: u64) -> Result<u64> {
+    let settable = if item.is_regular() || item.is_dir() { SETTABLE_FLAGS } else { SETTABLE_ON_SPECIAL };
     // The engine sets PREALLOC itself, perhaps after the client read the flags.
-    let kept = old & !SETTABLE_FLAGS;
-    if (wanted ^ old) & !(SETTABLE_FLAGS | inode_flag::PREALLOC) != 0 {
-        let text = format!("inode flags {wanted:#x} would change more than {SETTABLE_FLAGS:#x} of {old:#x}");
+    if (wanted ^ item.flags) & !(settable | inode_flag::PREALLOC) != 0 {
+        let text =
+            format!("inode flags {wanted:#x} would change more than {settable:#x} of {:#x}", item.flags);
         return Err(EngineError::refused(libc::EOPNOTSUPP, text));
     }
-    Ok(kept | wanted & SETTABLE_FLAGS)
+    Ok(item.flags & !settable | wanted & settable)
 }
 
 fn check_new_inode(new: &NewInode<'_>, leaf_space: usize) -> Result<()> {

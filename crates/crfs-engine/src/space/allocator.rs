@@ -28,7 +28,12 @@ pub(super) struct Window {
 
 impl Space {
     /// Takes up to `len` bytes (whole sectors) in one run; at least one sector, or ENOSPC.
-    pub fn allocate_data(&mut self, len: u64, near: Option<u64>, source: FreeSource<'_>) -> Result<(u64, u64)> {
+    pub fn allocate_data(
+        &mut self,
+        len: u64,
+        near: Option<u64>,
+        source: FreeSource<'_>,
+    ) -> Result<(u64, u64)> {
         let len = len.min(MAX_EXTENT_SIZE);
         if let Some(at) = near.filter(|at| self.is_data(*at)) {
             let group = self.group_of(at)?.start;
@@ -38,7 +43,8 @@ impl Space {
                 return Ok(self.take_data(at, here));
             }
         }
-        let here = self.free_from(self.data_window.at).min(self.data_window.end.saturating_sub(self.data_window.at));
+        let here =
+            self.free_from(self.data_window.at).min(self.data_window.end.saturating_sub(self.data_window.at));
         if here >= len.min(NEAR_BYTES_MIN) {
             return Ok(self.take_from_window(here.min(len), near.is_some()));
         }
@@ -82,7 +88,8 @@ impl Space {
         self.data_window.at = at + len;
         if stream && len >= NEAR_BYTES_MIN / 4 {
             let room = STREAM_ROOM.min((self.data_window.end - self.data_window.at) / 8);
-            self.data_window.at += room / crfs_disk::constants::SECTOR_SIZE * crfs_disk::constants::SECTOR_SIZE;
+            self.data_window.at +=
+                room / crfs_disk::constants::SECTOR_SIZE * crfs_disk::constants::SECTOR_SIZE;
         }
         (at, len)
     }
@@ -141,7 +148,12 @@ impl Space {
     }
 
     /// Takes `count` blocks for tree nodes, in ascending order as far as it can; grows metadata when it must.
-    pub fn allocate_nodes(&mut self, purpose: Purpose, count: usize, source: FreeSource<'_>) -> Result<Vec<u64>> {
+    pub fn allocate_nodes(
+        &mut self,
+        purpose: Purpose,
+        count: usize,
+        source: FreeSource<'_>,
+    ) -> Result<Vec<u64>> {
         let mut blocks = Vec::with_capacity(count);
         while blocks.len() < count {
             let need = (count - blocks.len()) as u64 * self.nodesize;
@@ -163,7 +175,12 @@ impl Space {
     }
 
     /// A free run for tree blocks: one that holds all of `need`, else the largest there is.
-    fn node_run(&mut self, purpose: Purpose, need: u64, source: FreeSource<'_>) -> Result<Option<(u64, u64)>> {
+    fn node_run(
+        &mut self,
+        purpose: Purpose,
+        need: u64,
+        source: FreeSource<'_>,
+    ) -> Result<Option<(u64, u64)>> {
         let starts = self.groups_for(purpose);
         for start in &starts {
             if self.groups[start].free_bytes() >= self.nodesize {

@@ -53,7 +53,11 @@ impl FreeRuns {
         if here >= len {
             return Some((from, here));
         }
-        self.by_start.range(from..).take(tries).find(|(_, have)| **have >= len).map(|(start, have)| (*start, *have))
+        self.by_start
+            .range(from..)
+            .take(tries)
+            .find(|(_, have)| **have >= len)
+            .map(|(start, have)| (*start, *have))
     }
 
     pub fn largest(&self) -> Option<(u64, u64)> {
@@ -89,7 +93,8 @@ impl FreeRuns {
         if len == 0 {
             return true;
         }
-        let Some((at, size)) = self.by_start.range(..=start).next_back().map(|(at, size)| (*at, *size)) else {
+        let Some((at, size)) = self.by_start.range(..=start).next_back().map(|(at, size)| (*at, *size))
+        else {
             return false;
         };
         if at + size < start + len {

@@ -33,7 +33,11 @@ pub fn load(tree: &Tree, source: &dyn NodeSource, group: &BlockGroup) -> Result<
     let mut pending: Option<(u64, u64)> = None;
     let add = |free: &mut FreeRuns, start: u64, len: u64| {
         let inside = start >= group.start && start.checked_add(len).is_some_and(|end| end <= group.end());
-        if inside && free.insert(start, len) { Ok(()) } else { Err(bad(group, format!("free run {start}+{len} is misplaced"))) }
+        if inside && free.insert(start, len) {
+            Ok(())
+        } else {
+            Err(bad(group, format!("free run {start}+{len} is misplaced")))
+        }
     };
     let mut cursor = Cursor::seek(tree, source, info_key(group))?;
     let info = match cursor.item() {
@@ -116,8 +120,8 @@ impl FreeSpaceTree<'_> {
                 false => self.add_extent(group, *start, *len)?,
             };
         }
-        let extent_count =
-            u32::try_from(count).map_err(|_| bad(group, format!("its count of free runs becomes {count}")))?;
+        let extent_count = u32::try_from(count)
+            .map_err(|_| bad(group, format!("its count of free runs becomes {count}")))?;
         let info = FreeSpaceInfo { extent_count, ..before };
         self.tree.replace(self.source, self.log, info_key(group), &info.encode())?;
         self.choose_form(group, info)
@@ -224,7 +228,8 @@ impl FreeSpaceTree<'_> {
 
     /// The bitmap item that covers `at`.
     fn bitmap_at(&mut self, group: &BlockGroup, at: u64, item: &mut Vec<u8>) -> Result<Key> {
-        let found = self.tree.prev(self.source, Key::new(at, item_type::FREE_SPACE_BITMAP, u64::MAX), item)?;
+        let found =
+            self.tree.prev(self.source, Key::new(at, item_type::FREE_SPACE_BITMAP, u64::MAX), item)?;
         found
             .filter(|key| key.kind == item_type::FREE_SPACE_BITMAP && at - key.objectid < key.offset)
             .filter(|key| item.len() as u64 == bitmap_bytes(key.offset / SECTOR_SIZE))

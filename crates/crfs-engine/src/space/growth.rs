@@ -58,7 +58,8 @@ impl Space {
         let have = self.free_bytes(Purpose::Metadata) + left;
         let need = (self.total_bytes(Purpose::Data) + data) / DATA_PER_METADATA;
         if have < need {
-            let missing = (need - self.free_bytes(Purpose::Metadata).min(need)).min(self.chunk_bytes(Purpose::Metadata));
+            let missing = (need - self.free_bytes(Purpose::Metadata).min(need))
+                .min(self.chunk_bytes(Purpose::Metadata));
             self.grow_by(Purpose::Metadata, missing.max(CHUNK_BYTES_MIN))?;
         }
         Ok(())
@@ -76,7 +77,8 @@ impl Space {
         }
         let mut physical = Vec::new();
         for _ in 0..copies {
-            let (start, _) = self.device.holes.next_fit(0, len, usize::MAX).expect("holes of this size were found");
+            let (start, _) =
+                self.device.holes.next_fit(0, len, usize::MAX).expect("holes of this size were found");
             let removed = self.device.holes.remove(start, len);
             assert!(removed, "the hole holds the stripe");
             physical.push(start);

@@ -64,7 +64,10 @@ impl Space {
         for chunk in chunks {
             let key = Key::new(chunk.start, item_type::BLOCK_GROUP_ITEM, chunk.length);
             if !groups_tree.get(nodes, key, &mut item)? {
-                return Err(EngineError::corrupt(format!("extent tree: chunk {} has no block group", chunk.start)));
+                return Err(EngineError::corrupt(format!(
+                    "extent tree: chunk {} has no block group",
+                    chunk.start
+                )));
             }
             let group = BlockGroupItem::parse(&item)
                 .map_err(|error| EngineError::Corrupt(format!("block group {}: {error}", chunk.start)))?;
@@ -108,7 +111,10 @@ impl Space {
     pub fn free_pinned(&mut self, generation: u64, start: u64, len: u64) -> Result<()> {
         let group = self.group_of_mut(start)?;
         group.used = group.used.checked_sub(len).ok_or_else(|| {
-            EngineError::corrupt(format!("block group {}: freeing {len} bytes of {} used", group.start, group.used))
+            EngineError::corrupt(format!(
+                "block group {}: freeing {len} bytes of {} used",
+                group.start, group.used
+            ))
         })?;
         group.pinned += len;
         self.pinned.push((generation, start, len));
@@ -142,7 +148,10 @@ impl Space {
             group.pinned -= len;
             if let Some(free) = &mut group.free {
                 let excluded = group.excluded.iter().any(|(at, size)| start < at + size && *at < start + len);
-                assert!(!excluded && free.insert(start, len), "pinned space is neither free nor a superblock's");
+                assert!(
+                    !excluded && free.insert(start, len),
+                    "pinned space is neither free nor a superblock's"
+                );
             }
             runs.push((start, len));
         }

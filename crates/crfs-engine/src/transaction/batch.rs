@@ -67,9 +67,12 @@ impl<'a> BatchStore<'a> {
                     run.space.free_now(extent.bytenr, extent.len).expect("it was allocated by this batch");
                 }
                 Undo::Extended { run: extent, by } => {
-                    let grown = run.refs.extents.get_mut(&extent.bytenr).expect("it was there to be extended");
+                    let grown =
+                        run.refs.extents.get_mut(&extent.bytenr).expect("it was there to be extended");
                     grown.len = extent.len;
-                    run.space.free_now(extent.bytenr + extent.len, by).expect("it was allocated by this batch");
+                    run.space
+                        .free_now(extent.bytenr + extent.len, by)
+                        .expect("it was allocated by this batch");
                 }
                 Undo::Reference { bytenr, owner, delta } => run.refs.undo_change(bytenr, owner, delta),
             }

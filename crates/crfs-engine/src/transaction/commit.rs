@@ -126,7 +126,8 @@ impl Running {
             .collect();
         sb.set_system_chunks(system.iter().map(|(key, chunk)| (*key, *chunk)))
             .map_err(|error| EngineError::NoSpace(error.0))?;
-        let newest = sb.backup_roots.iter().position(|backup| backup.tree_root_gen == self.superblock.generation);
+        let newest =
+            sb.backup_roots.iter().position(|backup| backup.tree_root_gen == self.superblock.generation);
         let next = newest.map_or(0, |at| (at + 1) % sb.backup_roots.len());
         sb.backup_roots[next] = self.backup_root(&sb);
         Ok(sb)
@@ -357,7 +358,8 @@ impl Freeze<'_> {
             let record = self.run.root_items.get_mut(&id).expect("the id comes from this map");
             let bytes_used = record.bytes_committed.saturating_add_signed(delta * self.nodesize as i64);
             let mut item = record.item;
-            if (item.generation, item.bytenr, item.level, item.bytes_used) == (generation, bytenr, level, bytes_used)
+            if (item.generation, item.bytenr, item.level, item.bytes_used)
+                == (generation, bytenr, level, bytes_used)
             {
                 continue;
             }

@@ -72,7 +72,9 @@ impl CsumTree<'_> {
         }
         let mut left = Vec::new();
         let before = self.tree.prev(self.source, csum_key(border - 1), &mut left)?.filter(is_csum);
-        let Some(key) = before.filter(|key| key.offset + self.covered(&left) == border) else { return Ok(()) };
+        let Some(key) = before.filter(|key| key.offset + self.covered(&left) == border) else {
+            return Ok(());
+        };
         if left.len() + right.len() > self.item_bytes_max() {
             return Ok(());
         }
@@ -127,7 +129,9 @@ pub fn read(
         cursor.retreat()?;
     }
     while at < end {
-        let Some((key, item)) = cursor.item().filter(|(key, _)| is_csum(key) && key.offset < end) else { break };
+        let Some((key, item)) = cursor.item().filter(|(key, _)| is_csum(key) && key.offset < end) else {
+            break;
+        };
         let high = key.offset + (item.len() / size) as u64 * SECTOR_SIZE;
         if high > at {
             if key.offset > at {

@@ -27,7 +27,10 @@ fn malformed(bytenr: u64) -> impl Fn(FormatError) -> EngineError {
 pub fn load_owners(tree: &Tree, source: &dyn NodeSource, run: DiskRun) -> Result<Vec<OwnerCount>> {
     let mut raw = Vec::new();
     if !tree.get(source, data_key(run.bytenr, run.len), &mut raw)? {
-        return Err(EngineError::corrupt(format!("extent {}: no extent item of length {}", run.bytenr, run.len)));
+        return Err(EngineError::corrupt(format!(
+            "extent {}: no extent item of length {}",
+            run.bytenr, run.len
+        )));
     }
     let item = ExtentItem::parse(&raw, item_type::EXTENT_ITEM).map_err(malformed(run.bytenr))?;
     if item.head.flags & extent_flag::DATA == 0 {
@@ -101,7 +104,12 @@ impl ExtentTree<'_> {
     /// A tree block that its tree no longer uses. It must be referenced by that tree alone.
     pub fn remove_block(&mut self, block: FreedBlock) -> Result<()> {
         let key = Key::new(block.bytenr, item_type::METADATA_ITEM, u64::from(block.level));
-        let bad = |what: String| EngineError::corrupt(format!("extent {}: tree block of level {} {what}", block.bytenr, block.level));
+        let bad = |what: String| {
+            EngineError::corrupt(format!(
+                "extent {}: tree block of level {} {what}",
+                block.bytenr, block.level
+            ))
+        };
         let mut raw = Vec::new();
         if !self.tree.get(self.source, key, &mut raw)? {
             return Err(bad("has no item".into()));
@@ -127,7 +135,10 @@ impl ExtentTree<'_> {
         } else {
             let mut raw = Vec::new();
             if !self.tree.get(self.source, key, &mut raw)? {
-                return Err(EngineError::corrupt(format!("extent {bytenr}: its item of length {} is gone", extent.len)));
+                return Err(EngineError::corrupt(format!(
+                    "extent {bytenr}: its item of length {} is gone",
+                    extent.len
+                )));
             }
             ExtentItem::parse(&raw, key.kind).map_err(malformed(bytenr))?
         };
@@ -164,7 +175,8 @@ impl ExtentTree<'_> {
             }
             None if change.before > 0 => self.set_keyed(bytenr, &new),
             None => {
-                let size: usize = ExtentHead::SIZE + item.inline_refs.iter().map(InlineRef::size).sum::<usize>();
+                let size: usize =
+                    ExtentHead::SIZE + item.inline_refs.iter().map(InlineRef::size).sum::<usize>();
                 let inline = InlineRef::Data(new);
                 if size + inline.size() < ExtentItem::max_size(self.source.nodesize()) {
                     item.inline_refs.insert(item.insert_position(&inline), inline);

@@ -75,8 +75,12 @@ pub fn committed_roots(sb: &Superblock, infos: &BTreeMap<u64, RootInfo>) -> Root
         let item = &info.item;
         roots.insert(*id, Tree::on_disk(*id, item.bytenr, item.generation, item.level));
     }
-    roots.insert(objectid::ROOT_TREE, Tree::on_disk(objectid::ROOT_TREE, sb.root, sb.generation, sb.root_level));
-    let chunk = Tree::on_disk(objectid::CHUNK_TREE, sb.chunk_root, sb.chunk_root_generation, sb.chunk_root_level);
+    roots.insert(
+        objectid::ROOT_TREE,
+        Tree::on_disk(objectid::ROOT_TREE, sb.root, sb.generation, sb.root_level),
+    );
+    let chunk =
+        Tree::on_disk(objectid::CHUNK_TREE, sb.chunk_root, sb.chunk_root_generation, sb.chunk_root_level);
     roots.insert(objectid::CHUNK_TREE, chunk);
     roots
 }

@@ -59,7 +59,9 @@ impl Running {
         if needed + kept <= room {
             return Ok(());
         }
-        Err(EngineError::NoSpace(format!("metadata has room for {room} nodes, {needed} may be needed, {kept} are kept back")))
+        Err(EngineError::NoSpace(format!(
+            "metadata has room for {room} nodes, {needed} may be needed, {kept} are kept back"
+        )))
     }
 
     /// Whether the next commit gives space back.

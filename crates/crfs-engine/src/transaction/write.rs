@@ -33,7 +33,8 @@ fn write_nodes(reader: &BlockReader, frozen: &Frozen) -> Result<()> {
     for sealed in &frozen.nodes {
         let bytenr = sealed.node.address();
         let follows = start + buffer.len() as u64 == bytenr && buffer.len() < WRITE_BYTES_MAX;
-        if !buffer.is_empty() && !(follows && same_chunk(reader, start, bytenr)) {
+        let joins = follows && same_chunk(reader, start, bytenr);
+        if !joins && !buffer.is_empty() {
             reader.write_logical(start, &buffer)?;
             buffer.clear();
         }

@@ -85,7 +85,7 @@ impl NodeCache {
     }
 
     /// Nodes held at the moment.
-    pub fn len(&self) -> usize {
+    pub fn node_count(&self) -> usize {
         (0..SHARDS).map(|shard| lock(&self.shards[shard]).slots.len()).sum()
     }
 

@@ -21,12 +21,7 @@ impl Tree {
     }
 
     /// Runs `visit` on the leaf whose range holds `key`.
-    fn with_leaf<R>(
-        &self,
-        source: &dyn NodeSource,
-        key: Key,
-        visit: impl FnOnce(&Leaf) -> R,
-    ) -> Result<R> {
+    fn with_leaf<R>(&self, source: &dyn NodeSource, key: Key, visit: impl FnOnce(&Leaf) -> R) -> Result<R> {
         // Recursion keeps nodes in memory borrowed instead of counting references on every level.
         fn descend<R>(
             source: &dyn NodeSource,

@@ -8,10 +8,10 @@
 //! Leaves are kept full: a sorted run of inserts leaves full leaves behind, a leaf that falls below a third is joined
 //! with a neighbour when both fit well into one.
 
+use super::Tree;
 use super::branch::{Branch, Entry};
 use super::leaf::Leaf;
 use super::node::{Body, Child, Node, NodeSource};
-use super::Tree;
 use crate::error::{EngineError, Result};
 use crfs_disk::{Header, ItemHeader, Key};
 use std::sync::Arc;
@@ -47,7 +47,13 @@ type Spill = Vec<Entry>;
 
 impl Tree {
     /// Inserts an item that cannot exist yet; one that does is reported as corruption.
-    pub fn insert(&mut self, source: &dyn NodeSource, log: &mut EditLog, key: Key, data: &[u8]) -> Result<()> {
+    pub fn insert(
+        &mut self,
+        source: &dyn NodeSource,
+        log: &mut EditLog,
+        key: Key,
+        data: &[u8],
+    ) -> Result<()> {
         if self.try_insert(source, log, key, data)? {
             return Ok(());
         }
@@ -70,7 +76,9 @@ impl Tree {
             ));
         }
         let mut editor = Editor { source, log, tree: self.id, node_delta: 0, last_insert: self.last_insert };
-        let Some(spill) = editor.insert(&mut self.root, self.level, None, key, data)? else { return Ok(false) };
+        let Some(spill) = editor.insert(&mut self.root, self.level, None, key, data)? else {
+            return Ok(false);
+        };
         editor.grow_root(&mut self.root, &mut self.level, spill);
         self.node_delta += editor.node_delta;
         self.last_insert = key;
@@ -195,7 +203,8 @@ impl Editor<'_> {
                 }
                 let entry = &mut branch.entries[slot];
                 let child_key = entry.key;
-                let Some(spill) = self.insert(&mut entry.child, level - 1, Some(child_key), key, data)? else {
+                let Some(spill) = self.insert(&mut entry.child, level - 1, Some(child_key), key, data)?
+                else {
                     return Ok(None);
                 };
                 if key < entry.key {
@@ -394,9 +403,7 @@ impl Editor<'_> {
         let node = entry.child.load(self.source, self.tree, level, Some(entry.key))?;
         Ok(match &node.body {
             Body::Leaf(leaf) => (leaf.used(), leaf.space()),
-            Body::Branch(branch) => {
-                (branch.entries.len(), Header::node_capacity(self.source.nodesize()))
-            }
+            Body::Branch(branch) => (branch.entries.len(), Header::node_capacity(self.source.nodesize())),
         })
     }
 
@@ -420,7 +427,11 @@ impl Editor<'_> {
 }
 
 /// The two neighbouring leaves `left` and `right`, ours alone, if both are in memory.
-fn leaves_in_memory(entries: &mut [Entry], left: Option<usize>, right: usize) -> Option<(&mut Leaf, &mut Leaf)> {
+fn leaves_in_memory(
+    entries: &mut [Entry],
+    left: Option<usize>,
+    right: usize,
+) -> Option<(&mut Leaf, &mut Leaf)> {
     let [one, other] = entries.get_mut(left?..=right)? else { return None };
     let (Child::Memory(one), Child::Memory(other)) = (&mut one.child, &mut other.child) else { return None };
     match (&mut Arc::make_mut(one).body, &mut Arc::make_mut(other).body) {

@@ -74,7 +74,9 @@ impl Node {
     pub fn from_block(bytes: Box<[u8]>) -> Node {
         match crfs_disk::header::level_of(&bytes).unwrap_or(0) {
             0 => Node::leaf(Leaf::from_block(bytes)),
-            level => Node { address: AtomicU64::new(0), body: Body::Branch(Branch::from_block(&bytes, level)) },
+            level => {
+                Node { address: AtomicU64::new(0), body: Body::Branch(Branch::from_block(&bytes, level)) }
+            }
         }
     }
 
@@ -138,13 +140,9 @@ impl Child {
     ) -> Result<Arc<Node>> {
         match self {
             Child::Memory(node) => Ok(Arc::clone(node)),
-            Child::Disk { bytenr, generation } => source.load(&Wanted {
-                tree,
-                bytenr: *bytenr,
-                generation: *generation,
-                level,
-                first_key,
-            }),
+            Child::Disk { bytenr, generation } => {
+                source.load(&Wanted { tree, bytenr: *bytenr, generation: *generation, level, first_key })
+            }
         }
     }
 

@@ -221,9 +221,15 @@ fn run(nodesize: usize, steps: &[Step]) {
     for key in [0u64, 77, 20_000, 39_999, 50_000].map(key_of) {
         let mut out = Vec::new();
         let next = harness.tree.next(&harness.blocks, key, &mut out).unwrap();
-        assert_eq!(next.map(|key| (key, out.clone())), model.range(key..).next().map(|(k, v)| (*k, v.clone())));
+        assert_eq!(
+            next.map(|key| (key, out.clone())),
+            model.range(key..).next().map(|(k, v)| (*k, v.clone()))
+        );
         let prev = harness.tree.prev(&harness.blocks, key, &mut out).unwrap();
-        assert_eq!(prev.map(|key| (key, out.clone())), model.range(..=key).last().map(|(k, v)| (*k, v.clone())));
+        assert_eq!(
+            prev.map(|key| (key, out.clone())),
+            model.range(..=key).last().map(|(k, v)| (*k, v.clone()))
+        );
         let found = harness.tree.get(&harness.blocks, key, &mut out).unwrap();
         assert_eq!(found.then_some(&out), model.get(&key));
     }
@@ -311,6 +317,7 @@ fn an_item_over_the_leaf_limit_is_refused() {
     let key = Key::new(1, 1, 0);
     assert!(harness.tree.insert(&harness.blocks, &mut harness.log, key, &[0; 4096 - 101 - 25]).is_ok());
     let other = Key::new(2, 1, 0);
-    let error = harness.tree.insert(&harness.blocks, &mut harness.log, other, &[0; 4096 - 101 - 24]).unwrap_err();
+    let error =
+        harness.tree.insert(&harness.blocks, &mut harness.log, other, &[0; 4096 - 101 - 24]).unwrap_err();
     assert_eq!(error.errno(), libc::EOVERFLOW);
 }

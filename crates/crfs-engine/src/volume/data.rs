@@ -134,10 +134,9 @@ impl Reading<'_> {
             .and_then(|at| at.checked_add(start - offset))
             .ok_or_else(|| bad(self.tree, self.ino, offset, &FormatError::new("address wraps")))?;
         self.read(logical, start, end).map_err(|error| match error {
-            EngineError::Corrupt(text) => EngineError::Corrupt(format!(
-                "{text} (tree={} inode={} offset={start})",
-                self.tree, self.ino
-            )),
+            EngineError::Corrupt(text) => {
+                EngineError::Corrupt(format!("{text} (tree={} inode={} offset={start})", self.tree, self.ino))
+            }
             other => other,
         })
     }

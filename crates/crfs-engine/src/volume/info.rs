@@ -128,7 +128,7 @@ impl Volume {
             commits: self.commits.load(Ordering::Relaxed),
             dirty_bytes: self.dirty_bytes(),
             snapshots: self.readers.count() as u64,
-            cache_nodes: self.nodes.len() as u64,
+            cache_nodes: self.nodes.node_count() as u64,
             cache_hits,
             cache_misses,
             blocks_read: reads.blocks_read,

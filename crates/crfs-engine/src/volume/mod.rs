@@ -107,7 +107,8 @@ impl Volume {
             let (reader, nodes) = (Arc::clone(&reader), Arc::clone(&nodes));
             Some(Mutex::new(Running::start(superblock, dev_item, &root_infos, reader, nodes)?))
         };
-        let readers = Arc::new(Readers::new(Published { roots: Arc::new(roots), generation: generation + 1 }));
+        let readers =
+            Arc::new(Readers::new(Published { roots: Arc::new(roots), generation: generation + 1 }));
         Ok(Volume {
             reader,
             nodes,

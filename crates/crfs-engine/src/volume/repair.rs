@@ -14,7 +14,8 @@ impl Volume {
         let mut done = 0;
         for copy in self.reader.take_bad_copies() {
             if self.rewrite(run, &copy)? {
-                self.reader.log(&format!("rewrote the bad copy of block {} at {}", copy.logical, copy.physical));
+                self.reader
+                    .log(&format!("rewrote the bad copy of block {} at {}", copy.logical, copy.physical));
                 done += 1;
             }
         }

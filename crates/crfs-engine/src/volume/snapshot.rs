@@ -76,7 +76,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    pub(super) fn take(readers: &Arc<Readers>, nodes: &Arc<NodeCache>, reader: &Arc<BlockReader>) -> Snapshot {
+    pub(super) fn take(
+        readers: &Arc<Readers>,
+        nodes: &Arc<NodeCache>,
+        reader: &Arc<BlockReader>,
+    ) -> Snapshot {
         let state = {
             let mut inner = readers.lock();
             let state = inner.published.clone();

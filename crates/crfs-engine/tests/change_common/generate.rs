@@ -227,7 +227,8 @@ impl Generator {
         fields.gid = some(&mut bits).then(|| bits() as u32);
         let mode = node.mode & 0o170000 | bits() as u32 & 0o7777;
         fields.mode = some(&mut bits).then_some(if wanton { mode ^ 0o010000 } else { mode });
-        let flags = node.flags & !SETTABLE | bits() & SETTABLE;
+        let settable = if node.is_file() || node.is_dir() || wanton { SETTABLE } else { 0x300 };
+        let flags = node.flags & !settable | bits() & settable;
         fields.flags = some(&mut bits).then_some(if wanton { flags ^ 1 } else { flags });
         fields.atime = draw.one_in(3).then(|| time(draw));
         fields.mtime = draw.one_in(3).then(|| time(draw));

@@ -12,6 +12,7 @@ pub mod generate;
 pub mod hashes;
 pub mod model_fs;
 pub mod model_store;
+pub mod on_volume;
 
 /// The one file tree of these tests.
 pub const TREE: u64 = 5;

@@ -295,9 +295,11 @@ impl ModelFs {
             node.mode = mode;
         }
         if let Some(flags) = fields.flags {
-            let fixed = !(SETTABLE | PREALLOC_FLAG);
+            // NODUMP and NOATIME on what is neither file nor directory.
+            let settable = if node.is_file() || node.is_dir() { SETTABLE } else { 0x300 };
+            let fixed = !(settable | PREALLOC_FLAG);
             refuse_unless(flags & fixed == node.flags & fixed, "flags")?;
-            node.flags = node.flags & !SETTABLE | flags & SETTABLE;
+            node.flags = node.flags & !settable | flags & settable;
         }
         node.uid = fields.uid.unwrap_or(node.uid);
         node.gid = fields.gid.unwrap_or(node.gid);
