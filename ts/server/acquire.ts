@@ -110,7 +110,7 @@ async function answer(
 }
 
 function checkWants(state: ServerState, session: Session, asked: Acquire): void {
-  const trees = state.volume.writableTrees();
+  const trees = state.writableTrees;
   const mayWrite = state.mayWrite(session);
   for (const { tree, start, end, mode } of asked.wants) {
     if (start.objectid < FIRST_INO || end.objectid > INODE_NUMBER_MAX + 1) {
@@ -130,7 +130,7 @@ function checkWants(state: ServerState, session: Session, asked: Acquire): void 
 /** A client that is alone will soon write where it reads widely: it gets the greater mode at once. */
 function widened(state: ServerState, session: Session, wants: readonly Want[]): readonly Want[] {
   if (state.sessions.size > 1 || !state.mayWrite(session)) return wants;
-  const trees = state.volume.writableTrees();
+  const trees = state.writableTrees;
   return wants.map((want) =>
     (want.flags & WantFlags.wide) !== 0 && trees.includes(want.tree) ? { ...want, mode: Mode.write } : want,
   );

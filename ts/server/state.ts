@@ -43,6 +43,8 @@ export class ServerState {
   readonly runs: InodeRuns = new InodeRuns();
   readonly credits: SpaceCredits = new SpaceCredits();
   readonly commit: CommitPolicy;
+  /** Trees that batches may change. They are the same as long as the volume is open. */
+  readonly writableTrees: readonly number[];
   /** By `Session.id`. */
   readonly sessions: Map<number, Session> = new Map();
   /** Sessions that are being wound up. */
@@ -65,6 +67,7 @@ export class ServerState {
     this.sessionsMax = options.sessionsMax ?? 1;
     this.leaseMs = options.leaseMs ?? LEASE_MS;
     this.startedMs = options.clock.nowMs();
+    this.writableTrees = options.volume.writableTrees();
     this.commit = new CommitPolicy({
       clock: options.clock,
       intervalMs: options.commitIntervalMs ?? COMMIT_INTERVAL_MS,

@@ -38,7 +38,7 @@ async function windUp(state: ServerState, session: Session): Promise<void> {
  */
 export async function finishDeletes(state: ServerState): Promise<void> {
   if (state.sessions.size > 0 || state.volume.info.readOnly) return;
-  for (const tree of state.volume.writableTrees()) {
+  for (const tree of state.writableTrees) {
     for (let from: number | null = 0; from !== null; ) {
       from = await state.volume.finishDeletes(tree, from, []);
       state.commit.noteApplied();

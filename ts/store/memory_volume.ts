@@ -4,11 +4,12 @@
 // it, and property tests hold the engine to it. It applies changes with the code that clients predict with
 // (item/apply_change.ts), so it makes the same items as they do, and real item pages.
 //
-// It judges the form and the effect of changes but not the sender's grants. Sectors that fell out of a file stay in
+// It judges batches as the engine does, in what clients can get wrong: grants, form, data, effect. Sectors that fell out of a file stay in
 // their map: no extent leads to them any more, and a later put data replaces them whole.
 
 import { Buffer } from 'node:buffer';
 import { applyChange, type ItemLimits } from '../item/apply_change.ts';
+import { sectorCeil } from '../item/apply_extent.ts';
 import { applyDropInode, applyNewInode } from '../item/apply_inode.ts';
 import { ChangeKind, ChangeReader } from '../item/change.ts';
 import {
@@ -18,7 +19,7 @@ import {
   extentLength,
   extentType,
 } from '../item/extent_data.ts';
-import { FileMode, InodeField, inodeNbytes, inodeNlink } from '../item/inode_item.ts';
+import { FileMode, InodeField, inodeNbytes, inodeNlink, inodeSize } from '../item/inode_item.ts';
 import { REF_HEAD_BYTES, writeRef } from '../item/inode_ref.ts';
 import { FS_TREE, ItemType, ROOT_INO } from '../item/key.ts';
 import { SortedItemMap } from '../item/sorted_item_map.ts';
@@ -26,9 +27,11 @@ import type { Crc32c } from '../util/crc32c.ts';
 import { Errno } from '../util/errno.ts';
 import { FsError } from '../util/errors.ts';
 import { compareKey, type Key } from '../util/range.ts';
+import type { RangeForest } from '../util/range_map.ts';
 import { ItemPageBuilder } from '../wire/item_page.ts';
 import type { FileExtent, Refusal } from '../wire/message.ts';
 import { changesCost } from '../wire/space.ts';
+import { missingGrant, unpackGrants } from './grant_judge.ts';
 import type {
   ApplyResult,
   BatchParts,
@@ -141,10 +144,10 @@ export class MemoryVolume implements Volume {
     return { bytes, checksums };
   }
 
-  apply(batch: BatchParts, _grants: Uint8Array | null): Promise<ApplyResult> {
+  apply(batch: BatchParts, grants: Uint8Array | null): Promise<ApplyResult> {
     const done = this.#queue.then(async () => {
       await this.#before('apply');
-      const refused = this.#applyBatch(batch);
+      const refused = this.#applyBatch(batch, grants === null ? null : unpackGrants(grants));
       if (refused !== null) return { refused, cost: 0 };
       this.applied++;
       this.#dirty += batch.changes.length + batch.data.length;
@@ -229,11 +232,12 @@ export class MemoryVolume implements Volume {
     }
   }
 
-  #applyBatch(batch: BatchParts): Refusal | null {
+  #applyBatch(batch: BatchParts, grants: RangeForest<true> | null): Refusal | null {
     const change = new ChangeReader(batch.changes);
     const staged: { file: string; sector: number; bytes: Buffer }[] = [];
     let index = 0;
     let dataAt = 0;
+    let sectorAt = 0;
     const refuse = (errno: number, text: string): Refusal => {
       this.items.takeBack();
       return { index, errno, text };
@@ -243,11 +247,13 @@ export class MemoryVolume implements Volume {
       if (!this.#trees.has(change.tree)) return refuse(Errno.EINVAL, `there is no tree ${change.tree}`);
       const { tree, ino, kind } = change;
       const file = `${tree}:${ino}`;
+      const outside = grants === null ? null : missingGrant(grants, change, this.#sizeOf(tree, ino));
+      if (outside !== null) return refuse(Errno.EACCES, outside);
+      const problem = this.#judge(change, batch, dataAt, sectorAt);
+      if (problem !== null) return refuse(Errno.EINVAL, problem);
       const inline = this.#inlineBytes(tree, ino);
       if (inline !== null) staged.push({ file, sector: 0, bytes: inline });
       if (kind === ChangeKind.putData) {
-        if (dataAt + change.length > batch.data.length)
-          return refuse(Errno.EINVAL, 'the data section is too short');
         for (let at = 0; at < change.length; at += SECTOR) {
           const bytes = Buffer.alloc(SECTOR);
           bytes.set(batch.data.subarray(dataAt + at, dataAt + Math.min(at + SECTOR, change.length)));
@@ -256,7 +262,10 @@ export class MemoryVolume implements Volume {
       }
       const result = applyChange(this.items, this.#limits, change, batch.data, dataAt);
       if (result !== 0) return refuse(-result, `change ${index} of kind ${kind} on inode ${ino}`);
-      if (kind === ChangeKind.putData) dataAt += change.length;
+      if (kind === ChangeKind.putData) {
+        dataAt += change.length;
+        sectorAt += Math.ceil(change.length / SECTOR);
+      }
     }
     if (change.error !== null) return refuse(Errno.EINVAL, change.error);
     if (index !== batch.changeCount)
@@ -270,6 +279,36 @@ export class MemoryVolume implements Volume {
         this.#sectors.set(file, sectors);
       }
       sectors.set(sector, bytes);
+    }
+    return null;
+  }
+
+  /** Bytes of a file; 0 when there is none. */
+  #sizeOf(tree: number, ino: number): number {
+    const items = this.items;
+    return items.find(tree, ino, ItemType.inodeItem, 0) ? inodeSize(items.view, items.start) : 0;
+  }
+
+  /** What is wrong with a change that applying it would not show. */
+  #judge(change: ChangeReader, batch: BatchParts, dataAt: number, sectorAt: number): string | null {
+    const { tree, ino, kind, length, fileOffset } = change;
+    if (kind === ChangeKind.newInode && ino <= ROOT_INO) return `${ino} is no number for a new inode`;
+    if (kind !== ChangeKind.putData) return null;
+    const payload = batch.data.subarray(dataAt, dataAt + length);
+    if (payload.length < length) return 'the data section is too short';
+    const size = Math.max(this.#sizeOf(tree, ino), change.newSize);
+    const end = fileOffset + length;
+    if (sectorCeil(end) > sectorCeil(size)) return `put data up to ${end} into a file of ${size} bytes`;
+    const beyond = Math.max(0, Math.min(length, end - size));
+    if (payload.subarray(length - beyond).some((byte) => byte !== 0))
+      return 'data beyond the end is not zero';
+    const sums = new DataView(batch.checksums.buffer, batch.checksums.byteOffset, batch.checksums.length);
+    for (let at = 0; at < length; at += SECTOR) {
+      const sector = Buffer.alloc(SECTOR);
+      sector.set(payload.subarray(at, at + SECTOR));
+      const place = (sectorAt + at / SECTOR) * 4;
+      if (place + 4 > sums.byteLength) return 'the checksum section is too short';
+      if (sums.getUint32(place, true) !== this.#crc32c(sector)) return `wrong checksum at ${fileOffset + at}`;
     }
     return null;
   }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Devices that fail, copies that rot, readers and writers at the same time.
+#![allow(clippy::unwrap_used)] // A test fails by panicking, in its helpers too.
 
 mod change_common;
 mod volume_common;

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Space: growth through many chunks, full images, deleting on a full image, many commits. What a volume accepted it can
 //! commit, and `btrfs check` agrees with every byte of the accounts.
+#![allow(clippy::unwrap_used)] // A test fails by panicking, in its helpers too.
 
 mod change_common;
 mod volume_common;
 
 use change_common::builder::Builder;
 use change_common::{ROOT, TREE};
-use crfs_engine::{MkfsOptions, Statfs, Volume};
+use crfs_engine::{MkfsOptions, Statfs, Volume, VolumeOptions};
 use crfs_testkit::LoopMount;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 use volume_common::{GIB, Image, MIB, apply, pattern, read, try_apply};
 
 fn engine_image(size: u64, nodesize: u32) -> Image {
@@ -182,6 +185,38 @@ fn hundreds_of_commits_use_no_more_space() {
     }
     let after = statfs(&volume);
     assert!(after.free + 4 * MIB > before.free, "{before:?} {after:?}");
+    drop(volume);
+    image.check();
+}
+
+#[test]
+fn terabytes_open_at_once_and_punched_space_goes_back() {
+    let image = engine_image(2 << 40, 16384);
+    let volume = image.open();
+    let inos = fill(&volume, 1000, 1, |builder, ino| {
+        builder.preallocate(ino, 0, 32 * GIB, 32 * GIB);
+    });
+    volume.commit().unwrap();
+    assert!(inos.len() > 60, "{} files of 32 GiB", inos.len());
+    drop(volume);
+    let start = std::time::Instant::now();
+    let volume = image.open();
+    apply(&volume, Builder::default().set_size(1000, GIB));
+    volume.commit().unwrap();
+    assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
+    drop(volume);
+    image.check();
+    let options = VolumeOptions { punch_freed: true, ..VolumeOptions::default() };
+    let volume = Volume::open(Arc::new(image.device()), options).unwrap();
+    let mut builder = Builder::default();
+    builder.file(900, b"file-900").put(900, 0, &pattern(1, 60 * MIB as usize));
+    apply(&volume, &builder);
+    volume.commit().unwrap();
+    let blocks = || std::fs::metadata(&image.path).unwrap().blocks() * 512;
+    let before = blocks();
+    delete(&volume, &[900], 1);
+    volume.commit().unwrap();
+    assert!(blocks() + 50 * MIB < before, "{before} then {}", blocks());
     drop(volume);
     image.check();
 }

@@ -116,14 +116,18 @@ export function bytes(text: string): Uint8Array {
   return Buffer.from(text, 'latin1');
 }
 
+/** More rounds than any operation here can need. */
+const ROUNDS_MAX = 100;
+
 /** Runs an operation until nothing is missing. */
 export async function run(ops: Operations, operation: () => number): Promise<number> {
-  for (;;) {
+  for (let round = 0; round < ROUNDS_MAX; round++) {
     const result = operation();
     if (result !== MISS) return result;
     const error = await ops.fetchMissing();
     if (error < 0) return error;
   }
+  throw new Error(`an operation missed something ${ROUNDS_MAX} times`);
 }
 
 /** As `run`, and fails the test on an errno. */

@@ -7,10 +7,9 @@ import { Buffer } from 'node:buffer';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { type DirSink, SetAttr, SetAttrMask, WriteFlags } from '../../../ts/client/operations.ts';
-import { ClientOperations } from '../../../ts/client/ops/client_operations.ts';
 import type { MemoryVolume } from '../../../ts/store/memory_volume.ts';
 import { Errno } from '../../../ts/util/errno.ts';
-import { AttrOut, bytes, connect, must, newVolume, run, type Session } from './harness.ts';
+import { AttrOut, bytes, connect, must, newVolume, run, type Session, TestServer } from './harness.ts';
 
 interface ModelInode {
   readonly kind: 'file' | 'dir' | 'link';
@@ -82,7 +81,7 @@ const step: fc.Arbitrary<Step> = fc.record({
 const NAMES = ['a', 'b', 'c', 'd', 'a-longer-name', '\xff\xfe', 'x'.repeat(200), 'e'];
 
 class World {
-  readonly session: Session;
+  session: Session;
   readonly root: ModelInode = newInode('dir');
   readonly attr = new AttrOut();
   /** Every directory, dead ones out. */
@@ -426,18 +425,29 @@ function checkVolume(volume: MemoryVolume): void {
 }
 
 describe('operations against a model', () => {
-  for (const cacheBytes of [96 << 10, 64 << 20]) {
-    test(`with a cache of ${cacheBytes} bytes`, { timeout: 120_000 }, async () => {
+  for (const [cacheBytes, clients] of [
+    [96 << 10, 1],
+    [64 << 20, 1],
+    [1 << 20, 2],
+  ] as const) {
+    test(`with ${clients} clients and caches of ${cacheBytes} bytes`, { timeout: 120_000 }, async () => {
       await fc.assert(
         fc.asyncProperty(fc.array(step, { maxLength: 250, size: 'max' }), async (steps) => {
           const volume = newVolume();
-          const session = await connect(volume, { cacheBytes });
-          expect(session.ops).toBeInstanceOf(ClientOperations);
-          const world = new World(session);
-          for (const one of steps) await world.do(one);
-          await world.checkAll(session);
-          expect(await session.client.close()).toBe(0);
-          expect(session.log).toEqual([]);
+          const server = new TestServer(volume);
+          await server.server.start();
+          const sessions: Session[] = [];
+          while (sessions.length < clients) sessions.push(await server.connect({ cacheBytes }));
+          const world = new World(sessions[0]!);
+          for (const one of steps) {
+            world.session = sessions[one.c % clients]!;
+            await world.do(one);
+          }
+          for (const session of sessions) await world.checkAll(session);
+          for (const session of sessions) {
+            expect(await session.client.close()).toBe(0);
+            expect(session.log).toEqual([]);
+          }
           checkVolume(volume);
           const next = await connect(volume, { cacheBytes });
           await world.checkAll(next);

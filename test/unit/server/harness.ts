@@ -117,7 +117,7 @@ export class TestClient {
   /** Sends changes, with data if there is any. */
   async batch(log: ChangeLog, data: Buffer = Buffer.alloc(0)): Promise<BatchReply> {
     const changes = Buffer.from(log.bytes.subarray(0, log.length));
-    const checksums = Buffer.alloc(Math.ceil(data.length / 4096) * 4);
+    const checksums = sectorChecksums(data);
     const { fields } = await this.peer.request(
       'batch',
       {
@@ -135,6 +135,17 @@ export class TestClient {
   release(ranges: readonly ModeChange[], afterBatch = 0): void {
     this.peer.notify('release', { ranges, afterBatch, openInodes: [] });
   }
+}
+
+/** crc32c of each sector, the last one padded with zeros. One put data only: each begins a sector of its own. */
+function sectorChecksums(data: Buffer): Buffer {
+  const checksums = Buffer.alloc(Math.ceil(data.length / 4096) * 4);
+  for (let at = 0; at * 4096 < data.length; at++) {
+    const sector = Buffer.alloc(4096);
+    data.copy(sector, 0, at * 4096);
+    checksums.writeUInt32LE(crc32c(sector), at * 4);
+  }
+  return checksums;
 }
 
 export function want(first: number, end: number, mode: Mode, flags = 0): Want {

@@ -108,7 +108,7 @@ test('a wide want takes in the inodes that follow, small files with their data',
   const log = makeDirectory(run.first, 'sub');
   const data = Buffer.alloc(8192, 5);
   makeFiles(run.first + 1, 300, 'file', log);
-  log.putData(5, run.first + 1, 0, 8192, 5000, 1, 0);
+  log.putData(5, run.first + 1, 0, 8192, 8192, 1, 0);
   expect((await writer.batch(log, data)).refused).toBe(null);
   writer.peer.close(0, '');
   await settle();

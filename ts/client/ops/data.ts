@@ -129,7 +129,7 @@ export function read(
     }
   }
   if (!isComplete) return MISS;
-  if (file !== undefined && file.clean.length > 0) dropRead(core, file, end);
+  if (file !== undefined && file.clean.length > 0) dropRead(core, file, end === size ? Infinity : end);
   return end - offset;
 }
 

@@ -19,6 +19,18 @@ const CHUNK_BYTES_MIN: u64 = MIB;
 /// Data gets no new chunk while metadata could not hold one byte per so many bytes of data: small files need more
 /// metadata than that, and they find what data left; large ones need less.
 const DATA_PER_METADATA: u64 = 32;
+/// On large devices files are large: beyond this much metadata, one byte per so many bytes of data is enough.
+const METADATA_PLENTY: u64 = 8 * GIB;
+const DATA_PER_METADATA_LARGE: u64 = 256;
+
+/// Metadata that so much data is given room for.
+fn metadata_for(data: u64) -> u64 {
+    let small = data / DATA_PER_METADATA;
+    if small <= METADATA_PLENTY {
+        return small;
+    }
+    METADATA_PLENTY + (data - METADATA_PLENTY * DATA_PER_METADATA) / DATA_PER_METADATA_LARGE
+}
 
 /// A chunk whose items are not in the trees yet.
 #[derive(Clone, Debug)]
@@ -56,7 +68,7 @@ impl Space {
         let data = self.chunk_bytes(Purpose::Data).min(self.device.growable(1));
         let left = self.device.growable(copies).saturating_sub(data.div_ceil(copies));
         let have = self.free_bytes(Purpose::Metadata) + left;
-        let need = (self.total_bytes(Purpose::Data) + data) / DATA_PER_METADATA;
+        let need = metadata_for(self.total_bytes(Purpose::Data) + data);
         if have < need {
             let missing = (need - self.free_bytes(Purpose::Metadata).min(need))
                 .min(self.chunk_bytes(Purpose::Metadata));
@@ -163,7 +175,7 @@ impl Space {
         let copies = self.copies(Purpose::Metadata);
         let growable = self.device.growable(self.copies(Purpose::Data));
         let free = self.free_bytes(Purpose::Data);
-        let need = (self.total_bytes(Purpose::Data) + growable) / DATA_PER_METADATA;
+        let need = metadata_for(self.total_bytes(Purpose::Data) + growable);
         let missing = need.saturating_sub(self.free_bytes(Purpose::Metadata)) * copies;
         free + growable.saturating_sub(missing)
     }

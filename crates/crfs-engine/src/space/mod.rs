@@ -138,24 +138,26 @@ impl Space {
     }
 
     /// Makes pinned space of the commits up to `generation` allocatable; returns it, joined.
-    pub fn unpin(&mut self, generation: u64) -> Vec<(u64, u64)> {
+    pub fn unpin(&mut self, generation: u64) -> Result<Vec<(u64, u64)>> {
         let (out, kept): (Vec<_>, Vec<_>) = self.pinned.drain(..).partition(|(pin, _, _)| *pin <= generation);
         self.pinned = kept;
         let mut runs = Vec::with_capacity(out.len());
         for (_, start, len) in out {
             self.pinned_bytes -= len;
-            let group = self.group_of_mut(start).expect("pinned space lies in a block group");
+            let group = self.group_of_mut(start)?;
             group.pinned -= len;
             if let Some(free) = &mut group.free {
-                let excluded = group.excluded.iter().any(|(at, size)| start < at + size && *at < start + len);
-                assert!(
-                    !excluded && free.insert(start, len),
-                    "pinned space is neither free nor a superblock's"
-                );
+                if !free.insert(start, len) {
+                    return Err(EngineError::corrupt(format!("extent {start}: {len} bytes were free while in use")));
+                }
+                // A foreign extent may have lain on a superblock's stripe.
+                for (at, size) in &group.excluded {
+                    free.exclude(*at, *size);
+                }
             }
             runs.push((start, len));
         }
-        coalesce(runs)
+        Ok(coalesce(runs))
     }
 
     /// Loads the free runs of a block group if that has not happened.

@@ -159,7 +159,10 @@ impl Store for BatchStore<'_> {
         let found = run.space.allocate_data(len, near, free_source(&run.roots, &run.nodes));
         let (bytenr, len) = found.map_err(|error| self.out_of_space(error))?;
         let extent = DiskRun { bytenr, len };
-        self.run.refs.born(extent);
+        if let Err(error) = self.run.refs.born(extent) {
+            self.run.space.free_now(bytenr, len)?;
+            return Err(error);
+        }
         self.undo.push(Undo::Allocated(extent));
         self.net_item_bytes += item_cost(&[]);
         Ok(extent)

@@ -44,10 +44,12 @@ pub struct DelayedRefs {
 
 impl DelayedRefs {
     /// A run that was just allocated.
-    pub fn born(&mut self, run: DiskRun) {
-        let extent = DelayedExtent { len: run.len, born: true, owners: Vec::new() };
-        let old = self.extents.insert(run.bytenr, extent);
-        assert!(old.is_none_or(|old| old.refs_now() == 0), "space in use was allocated again");
+    pub fn born(&mut self, run: DiskRun) -> Result<()> {
+        if self.extents.contains_key(&run.bytenr) {
+            return Err(EngineError::corrupt(format!("extent {}: its space was free while in use", run.bytenr)));
+        }
+        self.extents.insert(run.bytenr, DelayedExtent { len: run.len, born: true, owners: Vec::new() });
+        Ok(())
     }
 
     /// Changes the count of one owner by `delta`.

@@ -35,6 +35,9 @@ use delayed_refs::DelayedRefs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// What a touched data extent takes in memory until the commit, about.
+const DELAYED_EXTENT_BYTES: u64 = 256;
+
 /// All trees of one state, by id, root tree and chunk tree included.
 pub type Roots = BTreeMap<u64, Tree>;
 
@@ -130,6 +133,7 @@ impl Running {
     /// Memory that only a commit gives back.
     pub fn dirty_bytes(&self) -> u64 {
         self.log.dirty_nodes.max(0) as u64 * u64::from(self.superblock.nodesize)
+            + self.refs.extents.len() as u64 * DELAYED_EXTENT_BYTES
     }
 
     fn groups_tree_id(&self) -> u64 {

@@ -38,6 +38,9 @@ const READERS_WAIT: Duration = Duration::from_secs(2);
 /// Attempts of one batch: as it is, and after each commit that could help.
 const ATTEMPTS: usize = 3;
 
+/// Shorter runs are not punched: the call costs more than they give back.
+const PUNCH_BYTES_MIN: u64 = 64 << 10;
+
 /// How to open a volume.
 pub struct VolumeOptions {
     pub read_only: bool,
@@ -276,7 +279,7 @@ impl Volume {
     fn release_pinned(&self) -> Result<()> {
         let mut run = self.lock_writer()?;
         let newest = self.readers.oldest_generation().saturating_sub(1).min(self.durable_generation());
-        let runs = run.space.unpin(newest);
+        let runs = run.space.unpin(newest).map_err(|error| self.abort(error))?;
         if self.punch_freed {
             self.punch(&runs);
         }
@@ -285,7 +288,7 @@ impl Volume {
 
     /// Called with the writer lock held, so that nothing of the runs is in use again.
     fn punch(&self, runs: &[(u64, u64)]) {
-        for (start, len) in runs {
+        for (start, len) in runs.iter().filter(|(_, len)| *len >= PUNCH_BYTES_MIN) {
             let (mut at, end) = (*start, start + len);
             while at < end {
                 let Ok(run) = self.reader.chunks().map(at, end - at) else { break };

@@ -2,6 +2,9 @@
 //! What the tests of the volume share: images, volumes on them, batches, and reading files back.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+#[path = "../support/mod.rs"]
+mod support;
+
 use super::change_common::TREE;
 use super::change_common::builder::Builder;
 use crfs_device::{Access, BlockDevice, FileDevice, OpenError};
@@ -44,18 +47,25 @@ impl Image {
     }
 
     pub fn open(&self) -> Volume {
+        open(Arc::new(self.device()))
+    }
+
+    pub fn device(&self) -> FileDevice {
         // A program that another test is just starting holds every descriptor, and its lock, until it runs.
         for _ in 0..500 {
             match FileDevice::open(&self.path, Access::ReadWrite) {
                 Err(OpenError::Busy { .. }) => std::thread::sleep(std::time::Duration::from_millis(10)),
-                opened => return open(Arc::new(opened.unwrap())),
+                opened => return opened.unwrap(),
             }
         }
         panic!("{} stays busy", self.path.display());
     }
 
+    /// Judged by `btrfs check`, and by reading every block and every sector with a checksum.
     pub fn check(&self) {
         crfs_testkit::btrfs_check(&self.path);
+        let image = support::open(Arc::new(self.device()), false).unwrap();
+        support::walk(&image);
     }
 }
 
