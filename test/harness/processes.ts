@@ -101,6 +101,8 @@ export interface RunningMount {
 /** The part of `mount.crfs stats --json` that tests read. */
 export interface MountStats {
   readonly pid: number;
+  /** Whether the session with the server stands. */
+  readonly connected: boolean;
   readonly messages: {
     readonly sent: Readonly<Record<string, number>>;
     readonly received: Readonly<Record<string, number>>;

@@ -3,7 +3,7 @@
 
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, rename, stat } from 'node:fs/promises';
+import { mkdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { run } from '../../ts/dev/command.ts';
@@ -34,24 +34,21 @@ export async function unpack(tar: string, directory: string, timeoutMs = 900_000
 }
 
 /**
- * The kernel source of Debian's package as an uncompressed tar in `shared`, made once.
+ * The kernel source of Debian's package as an uncompressed tar in `shared`, made once. It is packed afresh, since the
+ * package's own tar has no entries for some directories, whose times would then differ from copy to copy.
  *
  * @param part - only this folder of it, for quick runs.
  */
 export async function linuxTar(shared: string, part?: string): Promise<string> {
-  const whole = join(shared, 'linux.tar');
-  if ((await stat(whole).catch(() => undefined)) === undefined) {
-    await run(['sh', '-c', TO_FILE, 'sh', `${whole}.part`, 'xz', '-dc', '-T0', LINUX_SOURCE]);
-    await rename(`${whole}.part`, whole);
-  }
-  if (part === undefined) return whole;
-  const tar = join(shared, `linux-${part.replaceAll('/', '-')}.tar`);
-  if ((await stat(tar).catch(() => undefined)) === undefined) {
-    const unpacked = join(shared, `part-${part.replaceAll('/', '-')}`);
-    await mkdir(unpacked, { recursive: true });
-    await run(['tar', '-C', unpacked, '-xf', whole, `linux-source-6.1/${part}`]);
-    await pack(unpacked, tar);
-  }
+  const name = part === undefined ? 'linux' : `linux-${part.replaceAll('/', '-')}`;
+  const tar = join(shared, `${name}.tar`);
+  if ((await stat(tar).catch(() => undefined)) !== undefined) return tar;
+  const unpacked = join(shared, name);
+  await mkdir(unpacked, { recursive: true });
+  const folder = part === undefined ? [] : [`linux-source-6.1/${part}`];
+  await run(['tar', '-C', unpacked, '-xf', LINUX_SOURCE, ...folder]);
+  await pack(unpacked, tar);
+  await run(['rm', '-r', unpacked]);
   return tar;
 }
 

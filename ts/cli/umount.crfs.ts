@@ -53,9 +53,11 @@ class UmountCommand extends CrfsCommand {
       // The process is dead: nothing can be flushed any more, and every call in the mount fails.
       await systemUmount(mount.mountPoint, [...(this.force ? ['-f'] : []), ...(this.lazy ? ['-l'] : [])]);
     } else {
-      if (!reply.answer.ok) throw new CliError(reply.answer.error, reply.answer.exitCode);
-      if (this.lazy) reply.forget();
-      else await reply.ended;
+      const { answer } = reply;
+      // A mount that goes on, or serves what was open, does not end its process now.
+      if (this.lazy || (!answer.ok && answer.exitCode === Exit.failed)) reply.forget();
+      await reply.ended;
+      if (!answer.ok) throw new CliError(answer.error, answer.exitCode);
     }
     if (this.verbose) this.context.stdout.write(`umount.crfs: ${mount.mountPoint} unmounted\n`);
     return Exit.ok;

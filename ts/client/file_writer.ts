@@ -93,10 +93,10 @@ export function writeBytes(
   core.writeBack.dataWritten();
 }
 
+/** What a write does to the inode item at once. The item is not dirty by itself: the file is, and holds it. */
 function stampWritten(core: Core, file: FileState, size: number, sec: number, nsec: number): void {
   const items = core.items;
   items.find(file.tree, file.ino, ItemType.inodeItem, 0);
-  items.touch();
   setInodeSize(items.view, items.start, size);
   setInodeTime(items.view, items.start, InodeField.mtime, sec, nsec);
   setInodeTime(items.view, items.start, InodeField.ctime, sec, nsec);

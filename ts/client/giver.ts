@@ -88,9 +88,10 @@ export class Giver {
       );
       if (youngest > place) place = youngest;
     }
-    // Prefix order: everything before goes with it.
-    if (place > core.writeBack.appliedPlace) core.writeBack.flushLog();
-    return place;
+    if (place <= core.writeBack.appliedPlace) return place;
+    // Prefix order: everything before goes with it. A mark of the open batch may stand for bytes that are not in the
+    // log; those of the ranges are now.
+    return Math.min(place, core.writeBack.flushLog());
   }
 
   /** Sends a release of what is clean already. */

@@ -27,7 +27,7 @@ import type { Crc32c } from '../util/crc32c.ts';
 import { Errno } from '../util/errno.ts';
 import { FsError } from '../util/errors.ts';
 import { compareKey, type Key } from '../util/range.ts';
-import type { RangeForest } from '../util/range_map.ts';
+import { RangeForest } from '../util/range_map.ts';
 import { ItemPageBuilder } from '../wire/item_page.ts';
 import type { FileExtent, Refusal } from '../wire/message.ts';
 import { changesCost } from '../wire/space.ts';
@@ -70,6 +70,8 @@ export class MemoryVolume implements Volume {
   /** `tree:ino` -> sector number -> 4096 bytes. */
   readonly #sectors = new Map<string, Map<number, Buffer>>();
   #generation = 1;
+  #packed: Uint8Array | null = null;
+  #unpacked = new RangeForest<true>();
   #dirty = 0;
   /** Batches are applied one after the other, in the order of the calls. */
   #queue: Promise<unknown> = Promise.resolve();
@@ -147,7 +149,7 @@ export class MemoryVolume implements Volume {
   apply(batch: BatchParts, grants: Uint8Array | null): Promise<ApplyResult> {
     const done = this.#queue.then(async () => {
       await this.#before('apply');
-      const refused = this.#applyBatch(batch, grants === null ? null : unpackGrants(grants));
+      const refused = this.#applyBatch(batch, grants === null ? null : this.#unpack(grants));
       if (refused !== null) return { refused, cost: 0 };
       this.applied++;
       this.#dirty += batch.changes.length + batch.data.length;
@@ -230,6 +232,15 @@ export class MemoryVolume implements Volume {
     for (; there; there = this.items.next()) {
       if (this.items.type === ItemType.inodeItem) visit(this.items.objectid);
     }
+  }
+
+  /** Reads packed grants; a server hands over the same bytes until they change. */
+  #unpack(packed: Uint8Array): RangeForest<true> {
+    if (this.#packed !== packed) {
+      this.#packed = packed;
+      this.#unpacked = unpackGrants(packed);
+    }
+    return this.#unpacked;
   }
 
   #applyBatch(batch: BatchParts, grants: RangeForest<true> | null): Refusal | null {

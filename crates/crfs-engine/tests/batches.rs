@@ -11,6 +11,8 @@
 //!
 //! `CRFS_SECONDS` ends a run early, after at least one check.
 
+#![allow(clippy::unwrap_used, reason = "what fails in here fails the test")]
+
 mod change_common;
 mod volume_common;
 

@@ -2,6 +2,8 @@
 //! The form of change records: the golden vectors that the TypeScript encoder is tested with too, and what breaks the
 //! form is refused whole with one line.
 
+#![allow(clippy::unwrap_used, reason = "what fails in here fails the test")]
+
 mod change_common;
 
 use change_common::builder::Builder;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The rules of names, inodes, xattrs and grants, one by one.
 
+#![allow(clippy::unwrap_used, reason = "what fails in here fails the test")]
+
 mod change_common;
 
 use change_common::builder::{Builder, at};
@@ -469,7 +471,8 @@ fn each_change_needs_exactly_its_grants() {
     let rename_keys = || [name_keys(ROOT, 258, 258, b"f"), name_keys(257, 9, 258, b"g")].concat();
     let uid = Fields { uid: Some(1), ..Fields::default() };
     let atime = Fields { atime: Some(at(1)), ..Fields::default() };
-    let cases: Vec<(Box<dyn Fn(&mut Builder)>, Vec<KeyRange>)> = vec![
+    type Make = Box<dyn Fn(&mut Builder)>;
+    let cases: Vec<(Make, Vec<KeyRange>)> = vec![
         (Box::new(|b| _ = b.new_inode(300, 0o100644)), vec![prefix(300)]),
         (Box::new(|b| _ = b.drop_inode(270)), vec![prefix(270)]),
         (Box::new(move |b| _ = b.set(258, uid)), vec![one(258, 1, 0)]),

@@ -203,3 +203,50 @@ fn every_power_cut_leaves_a_sound_image() {
         judged.unwrap_or_else(|error| panic!("cut {cut}: {error}"));
     }
 }
+
+/// Batches go on while commits are written, on an image so small that freed space is used again at once.
+#[test]
+fn power_cuts_while_batches_and_commits_overlap() {
+    let base = MemoryDevice::new(128 << 20);
+    mkfs(&base, &MkfsOptions { nodesize: 4096, ..MkfsOptions::default() }).unwrap();
+    let device = Arc::new(RecordingDevice::new(base));
+    let volume = volume_common::open(device.clone());
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                volume.commit().unwrap();
+            }
+        });
+        let mut draw = Seeded(5);
+        let mut exists = std::collections::BTreeSet::new();
+        for _ in 0..1500 {
+            let mut builder = Builder::default();
+            let ino = 1000 + draw.below(60);
+            let name = format!("file-{ino}");
+            if !exists.contains(&ino) {
+                exists.insert(ino);
+                builder.file(ino, name.as_bytes());
+            } else if draw.one_in(5) {
+                exists.remove(&ino);
+                builder.remove_name(ROOT, ino, ino, name.as_bytes()).drop_inode(ino);
+            }
+            if exists.contains(&ino) {
+                builder.put(ino, 0, &volume_common::pattern(draw.bits(), 1 + draw.index(200_000)));
+            }
+            volume_common::apply(&volume, &builder);
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let dir = scratch_dir();
+    let file = dir.file("image");
+    let mut draw = Seeded(6);
+    assert!(volume.stats().commits > 20, "{:?}", volume.stats());
+    let end = device.position();
+    for _ in 0..60 {
+        let cut = draw.index(end);
+        let half = draw.bits();
+        device.crash_image(cut, |at| half >> (at % 61) & 1 == 1).to_file(&file).unwrap();
+        btrfs_check_quick(&file).unwrap_or_else(|text| panic!("cut {cut} of {end}:\n{text}"));
+    }
+}

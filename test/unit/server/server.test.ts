@@ -233,11 +233,19 @@ test('a refused batch names the change; the next number goes on', async () => {
   const client = await test.mount();
   const run = (await client.prepare()).inodeRun!;
   const log = makeFiles(run.first, 2);
-  log.removeName(5, 256, 9, 9, 1, 0, Buffer.from('absent'));
+  log.removeName(5, 256, 9, run.first, 1, 0, Buffer.from('absent'));
   expect(await client.batch(log)).toMatchObject({ applied: 1, refused: { index: 4, errno: Errno.ENOENT } });
   expect(await client.batch(makeFiles(run.first, 2))).toMatchObject({ applied: 2, refused: null });
   expect(test.server.stats().batches).toEqual({ applied: 1, refused: 1 });
   expect((await client.peer.request('sync', { batch: 2 })).fields).toEqual({ durable: 2 });
+});
+
+test("a batch outside the sender's write grants is refused", async () => {
+  const test = new TestServer();
+  const client = await test.mount();
+  await client.acquire([want(256, 257, read)]);
+  expect((await client.batch(makeFiles(300, 1))).refused).toMatchObject({ index: 0, errno: Errno.EACCES });
+  expect(test.volume.applied).toBe(0);
 });
 
 test('data goes up in a batch and comes down with checksums', async () => {

@@ -179,5 +179,7 @@ function prepareSize(core: Core, file: FileState, size: number, newSize: number)
   }
   cutRuns(core, file, newSize);
   logFile(core, file);
+  // Bytes that were written behind it may never have reached the extent itself.
+  if (newSize > core.limits.maxInlineBytes) keepInline(core, file);
   bytesChanged(core, file, newSize, Infinity);
 }

@@ -2,8 +2,9 @@
 //! Changes on the bytes of a file: put data, cut, preallocate, and what a new size does to the extents.
 //!
 //! A file is inline when it has one inline extent and nothing else; its bytes then are exactly the file. It becomes so
-//! by a put data that writes all of a file of at most `MAX_INLINE` bytes, and stops being so when it grows beyond.
-//! Everything else is regular extents of whole sectors: new data always goes to new space.
+//! by a put data that writes all of a file of at most `MAX_INLINE` bytes which has no extent beyond its first sector,
+//! and stops being so when it grows or gets another extent. Everything else is regular extents of whole sectors: new
+//! data always goes to new space. Clients predict by the same rule (`ts/item/apply_extent.ts`).
 //!
 //! Every sector of a payload is compared with the checksum that travelled with it before anything is written.
 
@@ -33,7 +34,7 @@ struct Sectors<'p> {
     /// The full sectors.
     body: &'p [u8],
     /// The last, partial one.
-    tail: Option<[u8; SECTOR]>,
+    tail: Option<&'p [u8]>,
     crcs: &'p [u32],
 }
 
@@ -60,14 +61,16 @@ impl<'a, S: Store> Running<'a, S> {
         }
 
         let mut crcs = std::mem::take(&mut self.crcs);
-        let sectors = verified_sectors(payload, checksums, &mut crcs)
+        let mut padded = std::mem::take(&mut self.padded);
+        let sectors = verified_sectors(payload, checksums, &mut padded, &mut crcs)
             .map_err(|sector| bad_checksum(tree, ino, put.offset + sector as u64 * SECTOR_SIZE))?;
-        if put.offset == 0 && size <= MAX_INLINE && self.is_inline_or_empty(slot)? {
+        if put.offset == 0 && size <= MAX_INLINE && self.make_room_for_inline(slot)? {
             self.put_inline(slot, payload, size as usize)?;
         } else {
             self.put_regular(slot, put.offset..sector_up(end), &sectors)?;
         }
         self.crcs = crcs;
+        self.padded = padded;
         self.stamp_data(slot, size, put.time);
         Ok(())
     }
@@ -135,8 +138,8 @@ impl<'a, S: Store> Running<'a, S> {
         Ok((payload, crcs))
     }
 
-    /// Whether the file has no extent but perhaps an inline one.
-    fn is_inline_or_empty(&mut self, slot: Slot) -> Result<bool> {
+    /// Drops the regular extent of a file's only sector; false, and nothing done, if there are extents behind it.
+    fn make_room_for_inline(&mut self, slot: Slot) -> Result<bool> {
         let inode = self.inodes.get(slot);
         if !inode.may_have_extents {
             return Ok(true);
@@ -144,7 +147,14 @@ impl<'a, S: Store> Running<'a, S> {
         let (tree, ino) = (inode.tree, inode.ino);
         let last = self.store.prev(tree, extent_key(ino, u64::MAX), &mut self.item)?;
         let Some(key) = last.filter(|key| is_extent_of(ino, *key)) else { return Ok(true) };
-        Ok(matches!(self.parse_extent(tree, key, &self.item)?, FileExtent::Inline { .. }))
+        match self.parse_extent(tree, key, &self.item)? {
+            FileExtent::Inline { .. } => Ok(true),
+            FileExtent::Reg(piece) if key.offset == 0 && piece.num_bytes == SECTOR_SIZE => {
+                self.drop_extents(slot, 0..SECTOR_SIZE)?;
+                Ok(true)
+            }
+            FileExtent::Reg(_) => Ok(false),
+        }
     }
 
     /// Writes the whole file, `payload` cut or filled with zeros to `size` bytes, as its inline extent.
@@ -219,7 +229,7 @@ impl<'a, S: Store> Running<'a, S> {
         if from < body_end {
             self.store.write_data(run.bytenr, &sectors.body[from..body_end], crcs(from..body_end))?;
         }
-        match &sectors.tail {
+        match sectors.tail {
             Some(tail) if to > sectors.body.len() => {
                 let bytenr = run.bytenr + (to - SECTOR - from) as u64;
                 self.store.write_data(bytenr, tail, crcs(to - SECTOR..to))
@@ -385,13 +395,15 @@ fn check_extent_of_put(put: &Put, old_size: u64, size: u64) -> Result<()> {
 fn verified_sectors<'p>(
     payload: &'p [u8],
     checksums: &[u8],
+    padded: &'p mut Vec<u8>,
     crcs: &'p mut Vec<u32>,
 ) -> std::result::Result<Sectors<'p>, usize> {
     let (body, rest) = payload.split_at(payload.len() / SECTOR * SECTOR);
     let tail = (!rest.is_empty()).then(|| {
-        let mut sector = [0; SECTOR];
-        sector[..rest.len()].copy_from_slice(rest);
-        sector
+        padded.clear();
+        padded.extend_from_slice(rest);
+        padded.resize(SECTOR, 0);
+        &padded[..]
     });
     crcs.clear();
     crc32c_sectors(body, SECTOR, crcs);

@@ -118,8 +118,9 @@ struct Running<'a, S: Store> {
     /// Scratch for one item each, taken and put back by who needs it.
     item: Vec<u8>,
     item2: Vec<u8>,
-    /// Scratch for the checksums of one payload.
+    /// Scratch for the checksums of one payload, and for its last sector filled up with zeros.
     crcs: Vec<u32>,
+    padded: Vec<u8>,
 }
 
 impl<'a, S: Store> Running<'a, S> {
@@ -136,6 +137,7 @@ impl<'a, S: Store> Running<'a, S> {
             item: Vec::new(),
             item2: Vec::new(),
             crcs: Vec::new(),
+            padded: Vec::new(),
         }
     }
 

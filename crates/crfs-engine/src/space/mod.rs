@@ -148,7 +148,9 @@ impl Space {
             group.pinned -= len;
             if let Some(free) = &mut group.free {
                 if !free.insert(start, len) {
-                    return Err(EngineError::corrupt(format!("extent {start}: {len} bytes were free while in use")));
+                    return Err(EngineError::corrupt(format!(
+                        "extent {start}: {len} bytes were free while in use"
+                    )));
                 }
                 // A foreign extent may have lain on a superblock's stripe.
                 for (at, size) in &group.excluded {

@@ -46,7 +46,10 @@ impl DelayedRefs {
     /// A run that was just allocated.
     pub fn born(&mut self, run: DiskRun) -> Result<()> {
         if self.extents.contains_key(&run.bytenr) {
-            return Err(EngineError::corrupt(format!("extent {}: its space was free while in use", run.bytenr)));
+            return Err(EngineError::corrupt(format!(
+                "extent {}: its space was free while in use",
+                run.bytenr
+            )));
         }
         self.extents.insert(run.bytenr, DelayedExtent { len: run.len, born: true, owners: Vec::new() });
         Ok(())

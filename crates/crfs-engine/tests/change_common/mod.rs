@@ -3,6 +3,7 @@
 //! what a batch should do, and a maker of random batches. Nothing in here uses code of `change/` but its codec.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "what fails in here fails the test")]
 
 pub mod builder;
 pub mod compare;

@@ -396,7 +396,8 @@ fn put_data(node: &mut Node, offset: u64, payload: &[u8], new_size: u64) -> Verd
     let inside = size.saturating_sub(offset).min(payload.len() as u64) as usize;
     refuse_unless(payload[inside..].iter().all(|byte| *byte == 0), "not zero beyond the end")?;
     node.size = size;
-    if offset == 0 && size <= INLINE && node.sectors.is_empty() {
+    if offset == 0 && size <= INLINE && node.sectors.keys().all(|sector| *sector == 0) {
+        node.sectors = Rc::default();
         let mut data = payload[..inside].to_vec();
         data.resize(size as usize, 0);
         node.inline = Some(Rc::new(data));
