@@ -26,7 +26,7 @@ test('a second ls -lR of a warm tree sends nothing, then and later', async () =>
   const tree = join(counted.column.mountPoint, 'tree');
   await run(['mkdir', tree]);
   await run([testProgram('small-files'), tree, '--count', '5000', '--size', '300', '--per-directory', '50']);
-  await counted.column.remount();
+  await counted.remount();
   const [atOnce, later] = await warmListingCost(counted, 3_000);
   expect(atOnce.messages, atOnce.kinds).toBe(0);
   expect(later.messages, later.kinds).toBe(0);

@@ -221,8 +221,9 @@ export class NeighbourReader {
     while (bytes < READ_REQUEST_BYTES && found.length < NEIGHBOURS_MAX && left-- > 0) {
       if (!items.seek(tree, from, ItemType.inodeItem, 0)) break;
       const ino = items.objectid;
-      from = ino + 1;
+      // What lies between may not be cached yet: the next look begins where this one stopped.
       if (ino - this.#ino > NEIGHBOUR_DISTANCE * 4) break;
+      from = ino + 1;
       if (items.type !== ItemType.inodeItem) continue;
       const size = inodeSize(items.view, items.start);
       const isFile = (inodeMode(items.view, items.start) & FileMode.typeMask) === FileMode.regular;

@@ -200,6 +200,8 @@ function logCut(core: Core, file: FileState): void {
   fields.ctimeSec = file.writtenSec;
   fields.ctimeNsec = file.writtenNsec;
   core.writeBack.setFields(file.tree, file.ino, fields);
+  // The items were cut before; from now on they wait for this batch.
+  if (core.items.find(file.tree, file.ino, ItemType.inodeItem, 0)) core.items.touch();
 }
 
 /** Puts one run into the log and predicts its extents. */

@@ -14,6 +14,7 @@ import {
   ACQUIRE_DATA_BYTES_MAX,
   ACQUIRE_PAGE_BYTES_MAX,
   INODE_NUMBER_MAX,
+  RANGES_MAX,
   SESSION_RANGES_MAX,
   WAITERS_MAX,
   WIDE_INODES_MAX,
@@ -36,6 +37,8 @@ import type { ServerState } from './state.ts';
 
 /** The first inode number that clients see. */
 const FIRST_INO = 256;
+/** Pages in one reply: what a client lacks may lie in many small gaps between what it holds. */
+const PAGES_MAX = 4096;
 /** Pieces read at a time: each may overrun the budget by a page, and the body holds that. */
 const READS_AT_ONCE = 8;
 
@@ -89,13 +92,15 @@ async function answer(
     readPages(state, operation, wants, run),
     reserveSpace(state, session, asked),
   ]);
+  const grants = joined(operation.grants);
+  if (grants.length > RANGES_MAX) throw new FsError(Errno.EINVAL, 'what is missing lies in too many ranges');
   const data = await readSmallFiles(state, pages, asked.dataBytesWanted);
   if (session.closing) return;
   const body: Uint8Array[] = pages.map((page) => page.bytes);
   for (const part of data.body) body.push(part);
   request.reply(
     {
-      grants: joined(operation.grants),
+      grants,
       pages: pages.map(({ tree, start, end, bytes }) => ({ tree, start, end, length: bytes.length })),
       space,
       inodeRun: run,
@@ -184,7 +189,9 @@ async function readPages(
   for (let at = 0; at < pieces.length; at += READS_AT_ONCE) {
     const group = pieces.slice(at, at + READS_AT_ONCE);
     const reads = group.map((piece, place) =>
-      budget > 0 ? readPiece(state.volume, { ...piece, wideEnd: wide[at + place]! }, budget) : [],
+      budget > 0 && pages.length < PAGES_MAX
+        ? readPiece(state.volume, { ...piece, wideEnd: wide[at + place]! }, budget)
+        : [],
     );
     for (const [place, read] of (await Promise.all(reads)).entries()) {
       const { tree, start } = group[place]!;

@@ -34,8 +34,6 @@ export class Session {
   durable = 0;
   /** Its connection is gone; it ends when its last batch is applied. */
   closing = false;
-  /** `tree:ino` of inodes that it said to have open when it gave up their ranges. */
-  readonly openInodes: Set<string> = new Set();
   /** Its acquires that wait for grants. */
   readonly operations: Set<Operation> = new Set();
   #batches = 0;

@@ -8,8 +8,9 @@ import { InodeRuns, SpaceCredits } from '../coherency/reserve.ts';
 import type { Volume } from '../store/volume.ts';
 import type { Clock } from '../util/clock.ts';
 import type { Crc32c } from '../util/crc32c.ts';
-import { COMMIT_DIRTY_BYTES, COMMIT_INTERVAL_MS, LEASE_MS } from '../util/limits.ts';
+import { COMMIT_DIRTY_BYTES, COMMIT_INTERVAL_MS, LEASE_MS, RANGES_MAX } from '../util/limits.ts';
 import { MessageCounters } from '../wire/counters.ts';
+import type { ModeChange } from '../wire/message.ts';
 import { CommitPolicy } from './commit.ts';
 import type { Session } from './session.ts';
 
@@ -104,12 +105,19 @@ export class ServerState {
           this.#granted.delete(output.operation);
           onGranted?.();
         } else {
-          this.revokesSent++;
-          this.sessions.get(output.session)?.peer.notify('revoke', { ranges: output.ranges });
+          this.#sendRevoke(output.session, output.ranges);
         }
       }
     }
     this.#delivering = false;
+  }
+
+  #sendRevoke(id: number, ranges: readonly ModeChange[]): void {
+    const peer = this.sessions.get(id)?.peer;
+    for (let at = 0; at < ranges.length; at += RANGES_MAX) {
+      this.revokesSent++;
+      peer?.notify('revoke', { ranges: ranges.slice(at, at + RANGES_MAX) });
+    }
   }
 
   /** Whether anything may be changed through the session. */

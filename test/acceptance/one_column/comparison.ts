@@ -245,6 +245,8 @@ async function comparison(context: AcceptanceContext): Promise<void> {
   await profile(column, tar, measure);
   const factor = results[1]!.untar / results[0]!.untar;
   measure(`untar: ${factor.toFixed(1)} times as fast as sshfs`);
+  // A slice of two seconds is mostly the start of the compilers; it shows that the comparison works.
+  if (context.quick) return;
   require(factor >= 10, `untar is only ${factor.toFixed(1)} times as fast as sshfs`);
 }
 

@@ -11,7 +11,7 @@ import { messageName } from '../../../ts/wire/message.ts';
 import { Column } from '../../harness/column.ts';
 import type { Cleanup } from '../../harness/images.ts';
 import type { MountStats } from '../../harness/processes.ts';
-import { type Flow, Relay } from '../../harness/relay.ts';
+import { Flow, Relay } from '../../harness/relay.ts';
 import { linuxTar, unpack } from '../../harness/trees.ts';
 import { type AcceptanceContext, type AcceptanceLine, require } from '../acceptance.ts';
 
@@ -80,6 +80,14 @@ export class CountedColumn {
     cleanup.add(() => relay.stop());
     await column.startMount();
     return new CountedColumn(column, relay);
+  }
+
+  /** A new session, counted from its beginning: the mount's own counts start anew too. */
+  async remount(): Promise<void> {
+    await this.column.mount.unmount();
+    this.relay.up = new Flow();
+    this.relay.down = new Flow();
+    await this.column.startMount();
   }
 
   /**

@@ -8,7 +8,7 @@ import { crc32c } from '../../../ts/util/crc32c.ts';
 import { Errno } from '../../../ts/util/errno.ts';
 import { GREETING_TIMEOUT_MS } from '../../../ts/util/limits.ts';
 import { readItemPage } from '../../../ts/wire/item_page.ts';
-import { Mode, WantFlags } from '../../../ts/wire/message.ts';
+import { Mode, type Want, WantFlags } from '../../../ts/wire/message.ts';
 import { makeDirectory, makeFiles, modeChange, settle, TestServer, want } from './harness.ts';
 
 const { none, read, write } = Mode;
@@ -198,6 +198,45 @@ test('a conflict: one revoke, released after the batch, handed over with the new
   writer.release([modeChange(run.first, run.first + 1, write, none)], 1);
   expect(readItemPage((await file).body, crc32c).count).toBe(2);
   expect(test.server.stats().grants).toMatchObject({ waiting: 0, revokes: 2 });
+});
+
+test('a revoke of very many ranges comes in several messages', async () => {
+  const test = new TestServer();
+  const [holder, other] = [await test.mount(), await test.mount()];
+  const keys = (ino: number, type: number): Want => ({
+    tree: 5,
+    start: { objectid: ino, type, offset: 0 },
+    end: { objectid: ino, type: type + 1, offset: 0 },
+    mode: read,
+    flags: 0,
+  });
+  for (let first = 300; first < 5300; first += 1000) {
+    const inos = Array.from({ length: 1000 }, (_, at) => first + at);
+    await holder.acquire(inos.flatMap((ino) => [keys(ino, 1), keys(ino, 24)]));
+  }
+  const pending = other.acquire([want(300, 5300, write)]);
+  await settle();
+  expect(holder.revokes).toHaveLength(10_000);
+  expect(holder.order.filter((kind) => kind === 'revoke')).toHaveLength(2);
+  holder.release(holder.revokes.slice(0, 5000));
+  holder.release(holder.revokes.slice(5000));
+  await pending;
+  expect(test.server.stats().sessions.map((session) => session.ranges)).toEqual([0, 1]);
+});
+
+test('gaps between what a client holds are filled, some thousand at a time', async () => {
+  const test = new TestServer();
+  const client = await test.mount();
+  for (let first = 0; first < 6000; first += 3000) {
+    const wants = Array.from({ length: 3000 }, (_, at) =>
+      want(300 + 2 * (first + at), 301 + 2 * (first + at), write),
+    );
+    await client.acquire(wants);
+  }
+  let rounds = 0;
+  for (; rounds < 10 && test.server.stats().grants.ranges > 1; rounds++)
+    await client.acquire([want(300, 12_300, write)]);
+  expect(rounds).toBe(2);
 });
 
 test('a revoke follows the reply that granted, on the stream', async () => {
