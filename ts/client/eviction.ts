@@ -13,7 +13,7 @@ import { RangeForest } from '../util/range_map.ts';
 import { Mode, type ModeChange } from '../wire/message.ts';
 import type { CachePage } from './cache_page.ts';
 import type { Core } from './core.ts';
-import { dropItems, type Giver } from './giver.ts';
+import { dropData, dropItems, type Giver } from './giver.ts';
 import { endOfInode, forgetRanges } from './kernel_forget.ts';
 import { EVICTION_SHARE, HELD_RANGES_MAX } from './limits.ts';
 
@@ -68,13 +68,16 @@ export class Evictor {
     if (core.ended !== 0) return;
     const pins = this.#pins();
     const changes: ModeChange[] = [];
+    const dropped: TreeRange[] = [];
     for (const range of chosen) {
       for (const piece of this.#stillCold(range, pins)) {
         dropItems(core, piece);
+        dropped.push(piece);
         changes.push(...core.held.lower(piece, Mode.none));
       }
       core.leaving.cut(range);
     }
+    dropData(core, dropped);
     for (let at = 0; at < changes.length; at += RANGES_MAX) {
       this.#giver.release(changes.slice(at, at + RANGES_MAX), []);
     }

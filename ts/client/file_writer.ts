@@ -16,6 +16,7 @@ import { FieldMask, InodeFields } from '../item/change.ts';
 import { EXTENT_HEAD_BYTES, ExtentType, extentType } from '../item/extent_data.ts';
 import { InodeField, inodeSize, setInodeSize, setInodeTime } from '../item/inode_item.ts';
 import { ItemType } from '../item/key.ts';
+import { assert } from '../util/assert.ts';
 import { Batch } from './batch.ts';
 import type { Core } from './core.ts';
 import { readBytes } from './file_reader.ts';
@@ -170,7 +171,10 @@ function growRun(core: Core, run: Run, start: number, end: number): Run {
 function fillSector(core: Core, file: FileState, run: Run, sector: number, size: number): void {
   const at = sector - run.start;
   const end = Math.max(sector, Math.min(size, sector + SECTOR));
-  if (end > sector) readBytes(core, file, file.tree, file.ino, sector, end, run.bytes, at, false);
+  if (end > sector) {
+    const isThere = readBytes(core, file, file.tree, file.ino, sector, end, run.bytes, at, false);
+    assert(isThere, 'the old content of a sector that is written in part is at hand');
+  }
   run.bytes.fill(0, at + end - sector, at + SECTOR);
 }
 

@@ -67,11 +67,19 @@ export class Files {
     }
   }
 
-  /** Drops what was read ahead of `[start, end)`; what reaches over the ends goes too. */
+  /** Drops what was read ahead of `[start, end)`, and nothing else: a write may need what lies beside it. */
   dropCleanRange(file: FileState, start: number, end: number): void {
     for (let at = file.clean.length - 1; at >= 0; at--) {
       const run = file.clean[at]!;
-      if (run.start < end && run.end > start) this.dropClean(run);
+      if (run.start >= end || run.end <= start) continue;
+      this.dropClean(run);
+      const { bytes } = run;
+      if (run.start < start) {
+        this.addClean({ file, start: run.start, end: start, bytes: bytes.subarray(0, start - run.start) });
+      }
+      if (run.end > end) {
+        this.addClean({ file, start: end, end: run.end, bytes: bytes.subarray(end - run.start) });
+      }
     }
   }
 

@@ -54,6 +54,7 @@ export class Giver {
     if (place > core.writeBack.appliedPlace) await core.writeBack.whenApplied(place);
     if (core.ended !== 0) return;
     for (const range of gone) dropItems(core, range);
+    dropData(core, gone);
     this.release(changes, ranges);
     for (const range of ranges) core.leaving.cut(range);
   }
@@ -127,6 +128,19 @@ export function dropItems(core: Core, range: TreeRange): void {
   splitExtentAt(core, tree, start);
   splitExtentAt(core, tree, end);
   core.items.dropRange(tree, start.objectid, start.type, start.offset, end.objectid, end.type, end.offset);
+}
+
+/** Forgets bytes that were read ahead, or are on their way, of files whose ranges go. */
+export function dropData(core: Core, ranges: readonly TreeRange[]): void {
+  if (ranges.length === 0) return;
+  for (const file of core.files.all()) {
+    if (file.clean.length === 0 && file.fetches.length === 0) continue;
+    const prefix = prefixOf(file.tree, file.ino);
+    if (!ranges.some((range) => rangesOverlap(range, prefix))) continue;
+    file.version++;
+    core.files.dropCleanRange(file, 0, Infinity);
+    core.files.settle(file);
+  }
 }
 
 /** Cuts the extent that holds the byte at which a range begins or ends into two items. */

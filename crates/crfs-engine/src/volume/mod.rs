@@ -212,11 +212,10 @@ impl Volume {
         let frozen = {
             let mut run = self.lock_writer()?;
             self.rewrite_bad_copies(&run)?;
-            let frozen = run.freeze().map_err(|error| self.abort(error))?;
+            let Some(frozen) = run.freeze().map_err(|error| self.abort(error))? else { return Ok(*last) };
             self.publish(&run);
             frozen
         };
-        let Some(frozen) = frozen else { return Ok(*last) };
         write_commit(&self.reader, &frozen).map_err(|error| self.abort(error))?;
         self.nodes.end_flight();
         *last = frozen.generation;
