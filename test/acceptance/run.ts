@@ -31,10 +31,19 @@ interface Settings {
   readonly shared: string;
 }
 
+/** What a line that is running must undo: a run that is interrupted leaves no mounts behind. */
+let current: Cleanup | undefined;
+
+function onInterrupt(): void {
+  process.stderr.write('interrupted: cleaning up\n');
+  void (current?.run() ?? Promise.resolve()).finally(() => process.exit(130));
+}
+
 async function runLine(line: AcceptanceLine, settings: Settings): Promise<boolean> {
   const cleanup = new Cleanup();
   const directory = await mkdtemp(join(tmpdir(), `crfs-${line.name}-`));
   cleanup.add(() => rm(directory, { recursive: true, force: true }));
+  current = cleanup;
   const start = performance.now();
   const measured: string[] = [];
   const measure = (text: string): void => {
@@ -77,6 +86,7 @@ async function main(): Promise<void> {
   await buildTestPrograms();
   const shared = await mkdtemp(join(tmpdir(), 'crfs-acceptance-'));
   const settings = { quick: values.quick, seed: Number(values.seed), shared };
+  process.once('SIGINT', onInterrupt).once('SIGTERM', onInterrupt);
   let passed = 0;
   let failed = 0;
   try {

@@ -171,6 +171,15 @@ describe('mount.crfs', () => {
     await column.stop();
   });
 
+  test('a second mount is refused while there is one', async () => {
+    const directory = await temporaryDirectory(cleanup);
+    const column = await Column.start(directory, cleanup, { size: '256M' });
+    await run(['mkdir', join(directory, 'second')]);
+    const argv = [`unix:${column.socket}:/`, join(directory, 'second'), '-o', `log=${directory}/log`];
+    expectFailure(await call('mount.crfs', ...argv), 32, /EBUSY: .*1 of 1 sessions/);
+    await column.stop();
+  });
+
   test('-f checks without mounting, -s leaves unknown options out', async () => {
     const directory = await temporaryDirectory(cleanup);
     expect((await call('mount.crfs', 'host:/', directory, '-f', '-s', '-o', 'frob=1,rw')).code).toBe(0);

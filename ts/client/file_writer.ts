@@ -126,7 +126,9 @@ function writeWindow(
     tail < last && last - SECTOR !== headSector && !isCovered(file, last - SECTOR) ? last - SECTOR : -1;
   run = run === undefined ? newRun(core, file, first, last) : growRun(core, run, first, last);
   if (headSector >= 0) fillSector(core, file, run, headSector, size);
-  if (tailSector >= 0) fillSector(core, file, run, tailSector, size);
+  if (tailSector >= 0 && tail < size) fillSector(core, file, run, tailSector, size);
+  // Up to the end of the file the write replaces everything: `canWrite` did not ask for the old content.
+  else if (tailSector >= 0) run.bytes.fill(0, tail - run.start, last - run.start);
   if (length === data.length) run.bytes.set(data, start - run.start);
   else run.bytes.set(data.subarray(dataAt, dataAt + length), start - run.start);
   if (run.end - run.start === RUN_BYTES) logRun(core, file, run);
