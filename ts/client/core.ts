@@ -227,6 +227,17 @@ export class Core {
     return false;
   }
 
+  /** Whether all of a file's bytes from `start` on are held for writing: what a lesser size needs. */
+  needBytesFrom(tree: number, ino: number, start: number): boolean {
+    RANGE.tree = tree;
+    setKey(RANGE.start, ino, ItemType.extentData, Math.max(0, start - EXTENT_LENGTH_MAX));
+    setKey(RANGE.end, ino, ItemType.extentData + 1, 0);
+    if (this.held.covers(RANGE, Mode.write)) return true;
+    const from = RANGE.start.offset;
+    this.missing.want(tree, ino, ItemType.extentData, from, ino + 1, 0, 0, Mode.write, true);
+    return false;
+  }
+
   /** Makes an inode's item the current one. @returns 0, or -ESTALE if there is no such inode. */
   findInode(tree: number, ino: number): number {
     return this.items.find(tree, ino, ItemType.inodeItem, 0) ? 0 : -Errno.ESTALE;

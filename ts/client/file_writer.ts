@@ -249,8 +249,9 @@ function logRun(core: Core, file: FileState, run: Run): void {
     0,
   );
   if (isGathered) files.buffers.give(run.bytes);
-  // Inline bytes are in the items.
-  if (isGathered && isInline(core, tree, ino)) return;
+  // Inline bytes are in the items, where they are read from unless an older piece (of a cut, say) hides them.
+  const isHidden = file.pending.some((piece) => piece.start < run.end && piece.end > run.start);
+  if (isGathered && !isHidden && isInline(core, tree, ino)) return;
   addPending(core, file, run.start, run.end, bytes, isGathered ? null : run.bytes);
 }
 

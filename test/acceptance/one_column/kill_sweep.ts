@@ -97,7 +97,9 @@ async function killSweep(context: AcceptanceContext): Promise<void> {
     const delayMs = Math.round(50 + random() * whole * 1000);
     const directory = join(context.directory, `round-${round}`);
     try {
-      acknowledged += await killRound(directory, context.cleanup, { tar, delayMs });
+      const held = await killRound(directory, context.cleanup, { tar, delayMs });
+      acknowledged += held;
+      process.stderr.write(`  round ${round}: killed after ${delayMs} ms, ${held} files acknowledged\n`);
     } catch (error) {
       throw new Error(`round ${round}, killed after ${delayMs} ms (seed ${context.seed})`, { cause: error });
     }

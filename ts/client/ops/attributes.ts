@@ -133,9 +133,11 @@ function needSize(
   if (isDirectory(mode)) return -Errno.EISDIR;
   if (!isRegular(mode)) return -Errno.EINVAL;
   if (newSize < 0 || newSize > FILE_SIZE_MAX) return -Errno.EFBIG;
-  const from = sectorFloor(Math.min(size, newSize));
-  const to = Math.max(sectorCeil(Math.max(size, newSize)), from + 4096);
-  if (!core.needBytes(tree, ino, from, to, Math.max(size, newSize), Mode.write)) return MISS;
+  const isHeld =
+    newSize < size
+      ? core.needBytesFrom(tree, ino, sectorFloor(newSize))
+      : core.needBytes(tree, ino, 0, 4096, size, Mode.write);
+  if (!isHeld) return MISS;
   if (newSize >= size || newSize === 0) return 0;
   const file = core.files.make(node, tree, ino);
   let isReady = true;

@@ -46,10 +46,9 @@ export function open(core: Core, node: number, flags: number): number {
   const stale = core.findInode(tree, ino);
   if (stale !== 0) return stale;
   const mode = inodeMode(core.items.view, core.items.start);
-  const size = inodeSize(core.items.view, core.items.start);
   if (isDirectory(mode) && (flags & OpenFlags.write) !== 0) return -Errno.EISDIR;
   if (truncates && isRegular(mode)) {
-    if (!core.needBytes(tree, ino, 0, Math.max(4096, sectorCeil(size)), size, Mode.write)) return MISS;
+    if (!core.needBytesFrom(tree, ino, 0)) return MISS;
     if (!needCapability(core, node) || !core.needRoom()) return MISS;
     core.stamp.take();
     if ((flags & OpenFlags.killSuidgid) !== 0) clearPrivileges(core, node, tree, ino, mode);
