@@ -21,7 +21,7 @@ import type { Clock } from '../util/clock.ts';
 import type { Crc32c } from '../util/crc32c.ts';
 import { Errno } from '../util/errno.ts';
 import { RangeForest } from '../util/range_map.ts';
-import type { Mode } from '../wire/message.ts';
+import { Mode } from '../wire/message.ts';
 import { Files } from './files.ts';
 import { InodeNumbers } from './inode_numbers.ts';
 import { ItemCache } from './item_cache.ts';

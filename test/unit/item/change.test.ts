@@ -45,25 +45,19 @@ function encode(log: ChangeLog, vector: Vector): void {
   const name = bytesOf(vector, 'name');
   switch (vector['kind']) {
     case 'newInode':
-      return log.newInode(
-        tree,
-        ino,
-        n('mode'),
-        n('uid'),
-        n('gid'),
-        n('rdev'),
-        sec,
-        nsec,
-        bytesOf(vector, 'target'),
-      );
+      log.newInode(tree, ino, n('mode'), n('uid'), n('gid'), n('rdev'), sec, nsec, bytesOf(vector, 'target'));
+      break;
     case 'setFields':
-      return log.setFields(tree, ino, fieldsOf(vector));
+      log.setFields(tree, ino, fieldsOf(vector));
+      break;
     case 'addName':
-      return log.addName(tree, n('dir'), n('index'), ino, sec, nsec, name);
+      log.addName(tree, n('dir'), n('index'), ino, sec, nsec, name);
+      break;
     case 'removeName':
-      return log.removeName(tree, n('dir'), n('index'), ino, sec, nsec, name);
+      log.removeName(tree, n('dir'), n('index'), ino, sec, nsec, name);
+      break;
     case 'rename':
-      return log.rename(
+      log.rename(
         tree,
         ino,
         sec,
@@ -75,18 +69,25 @@ function encode(log: ChangeLog, vector: Vector): void {
         bytesOf(vector, 'sourceName'),
         bytesOf(vector, 'targetName'),
       );
+      break;
     case 'setXattr':
-      return log.setXattr(tree, ino, sec, nsec, n('flags'), name, bytesOf(vector, 'value'));
+      log.setXattr(tree, ino, sec, nsec, n('flags'), name, bytesOf(vector, 'value'));
+      break;
     case 'removeXattr':
-      return log.removeXattr(tree, ino, sec, nsec, name);
+      log.removeXattr(tree, ino, sec, nsec, name);
+      break;
     case 'putData':
-      return log.putData(tree, ino, n('offset'), n('length'), n('newSize'), sec, nsec);
+      log.putData(tree, ino, n('offset'), n('length'), n('newSize'), sec, nsec);
+      break;
     case 'cut':
-      return log.cut(tree, ino, n('offset'), n('length'), sec, nsec);
+      log.cut(tree, ino, n('offset'), n('length'), sec, nsec);
+      break;
     case 'preallocate':
-      return log.preallocate(tree, ino, n('offset'), n('length'), n('newSize'), sec, nsec);
+      log.preallocate(tree, ino, n('offset'), n('length'), n('newSize'), sec, nsec);
+      break;
     case 'dropInode':
-      return log.dropInode(tree, ino);
+      log.dropInode(tree, ino);
+      break;
     default:
       throw new Error(`a vector of unknown kind ${String(vector['kind'])}`);
   }

@@ -34,7 +34,8 @@ pub struct Arguments {
 }
 
 /// Options that take no value.
-const FLAGS: &[&str] = &["atime", "ctime", "blocks", "directories", "skip-root", "special", "fsync", "read"];
+const FLAGS: &[&str] =
+    &["atime", "ctime", "blocks", "directories", "skip-root", "special", "fsync", "read", "drop-caches"];
 
 impl Arguments {
     fn parse(words: impl Iterator<Item = OsString>) -> Result<Self> {
