@@ -33,6 +33,8 @@ export const INODE_RUN_LARGEST = 16_384;
 /** Bytes of space asked for at first, and the most; doubled each time it was used up. */
 export const SPACE_FIRST: number = 16 * MIB;
 export const SPACE_LARGEST: number = 512 * MIB;
+/** Bytes of space asked for beyond the need when the server was short before. */
+export const SPACE_LEAST: number = 64 * KIB;
 
 /** Bytes that one read-data request asks for at most: several are in flight for more. */
 export const READ_REQUEST_BYTES: number = MIB;

@@ -3,7 +3,7 @@
 // The client's reservation of space: an operation is accepted only when it covers the operation's cost, so that
 // ENOSPC comes from the call that causes it. Bytes, as wire/space.ts counts them.
 
-import { SPACE_FIRST, SPACE_LARGEST } from './limits.ts';
+import { SPACE_FIRST, SPACE_LARGEST, SPACE_LEAST } from './limits.ts';
 
 export class SpaceCredit {
   available = 0;
@@ -18,15 +18,16 @@ export class SpaceCredit {
     this.available += cost;
   }
 
-  /** Takes in what the server granted. */
+  /** Takes in what the server granted. @param wanted - what it was asked for; 0 if the acquire was not about space. */
   add(bytes: number, wanted: number): void {
     this.available += bytes;
+    if (wanted === 0) return;
     // A server that gives less than asked is short: asking for much would keep others from the rest.
-    if (bytes < wanted) this.#target = SPACE_FIRST / 16;
-    else this.#target = Math.min(SPACE_LARGEST, this.#target * 2);
+    if (bytes < wanted) this.shrink();
+    else this.#target = Math.min(SPACE_LARGEST, Math.max(SPACE_LEAST, this.#target * 2));
   }
 
-  /** The server is short of space: asks for no more than needed for a while. */
+  /** The server is short of space: asks for no more than needed, and then for a little more each time. */
   shrink(): void {
     this.#target = 0;
   }

@@ -90,7 +90,10 @@ fn what_is_no_image_is_refused() {
     let error = FileDevice::open(&std::env::temp_dir(), Access::ReadOnly).unwrap_err();
     assert!(error.to_string().contains("neither a regular file nor a block device"), "{error}");
     assert_eq!(FileDevice::open("/dev/null".as_ref(), Access::ReadWrite).unwrap_err().errno(), libc::EINVAL);
-    assert_eq!(FileDevice::open("/nonexistent".as_ref(), Access::ReadOnly).unwrap_err().errno(), libc::ENOENT);
+    assert_eq!(
+        FileDevice::open("/nonexistent".as_ref(), Access::ReadOnly).unwrap_err().errno(),
+        libc::ENOENT
+    );
 }
 
 #[test]

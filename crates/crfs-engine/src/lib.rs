@@ -3,18 +3,18 @@
 //! transaction, commits. Knows nothing of Node, of clients or of grants beyond the ranges it is handed.
 
 pub mod block_reader;
-pub mod chunk_map;
 pub mod change;
+pub mod chunk_map;
 pub mod error;
 pub mod mkfs;
 pub mod open;
 pub mod space;
 pub mod store;
 pub mod superblock;
-pub mod tree_reader;
-pub mod tree;
-pub mod volume;
 pub mod transaction;
+pub mod tree;
+pub mod tree_reader;
+pub mod volume;
 
 pub use block_reader::{BlockReader, LogSink};
 pub use error::{EngineError, Result};

@@ -138,6 +138,19 @@ describe('space', () => {
   });
 });
 
+describe('reservations', () => {
+  test('grow with use, not with looking around', { timeout: 20_000 }, async () => {
+    const session = await connect(newVolume());
+    const { ops } = session;
+    for (let index = 0; index < 20; index++) {
+      await create(session, ROOT, `file-${index}`, 'x');
+      await run(ops, () => ops.lookup(10_000_000 + index, bytes('x'), attr));
+    }
+    expect(session.client.stats().spaceReservedBytes).toBeLessThan(20 << 20);
+    await session.client.close();
+  });
+});
+
 describe('a lost connection', () => {
   test('fails what waits and what comes with EIO, at once', { timeout: 10_000 }, async () => {
     let ended = '';

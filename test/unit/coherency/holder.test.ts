@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+// What one side holds: adding, lowering and asking for ranges and their modes.
 
 import { expect, test } from 'vitest';
 import { Holder } from '../../../ts/coherency/holder.ts';

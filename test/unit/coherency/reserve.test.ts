@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+// Reservations: runs of inode numbers and credits of space, given, used and given back.
 
 import { expect, test } from 'vitest';
 import { InodeRuns, SpaceCredits } from '../../../ts/coherency/reserve.ts';

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+// The table crc32c against known values, and its raw form that name hashes use.
 
 import { expect, test } from 'vitest';
 import { crc32c, crc32cRaw } from '../../../ts/util/crc32c.ts';

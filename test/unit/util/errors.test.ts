@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+// The error classes: their names, numbers and texts.
 
 import { expect, test } from 'vitest';
 import { Errno, errnoName, isErrno, knownErrno } from '../../../ts/util/errno.ts';

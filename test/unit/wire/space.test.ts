@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+// What changes cost of a reservation, counted from their records.
 
 import { expect, test } from 'vitest';
 import { ChangeLog, InodeFields } from '../../../ts/item/change.ts';
