@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // `npm run demo`: makes an image, serves it, mounts it, unpacks a real tree in it (what npm installed for this
-// project), reads it back, compares, and leaves it mounted. `npm run demo -- --stop` ends it.
+// project), reads it back, compares, and leaves it mounted. `node dist/dev/demo.js --stop` ends it.
 //
 // What runs is noted in dist/demo.json, so that the stop finds it.
 
@@ -89,7 +89,7 @@ async function fillAndCompare(directory: string, mountPoint: string): Promise<vo
 async function start(): Promise<void> {
   const running = await readNote();
   if (running !== undefined && isAlive(running.serverPid)) {
-    throw new Error('a demo is running already; stop it with: npm run demo -- --stop');
+    throw new Error('a demo is running already; stop it with: node dist/dev/demo.js --stop');
   }
   await ensureFuse();
   await ensureCommands(['tar', 'cc']);
@@ -113,7 +113,7 @@ async function start(): Promise<void> {
   say(`  ls -l ${mountPoint}/tree`);
   say(`  node dist/cli/mount.crfs.js stats ${mountPoint}`);
   say('Stop it:');
-  say('  npm run demo -- --stop');
+  say('  node dist/dev/demo.js --stop');
 }
 
 async function stop(): Promise<void> {

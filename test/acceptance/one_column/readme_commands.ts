@@ -26,7 +26,7 @@ async function readmeCommands(context: AcceptanceContext): Promise<void> {
     said = stdout;
   });
   const mountPoint = /^ {2}ls -l (\S+)\/tree$/m.exec(said)?.[1];
-  const stop = /^ {2}(npm run demo -- --stop.*)$/m.exec(said)?.[1];
+  const stop = /^ {2}(node dist\/dev\/demo\.js --stop)$/m.exec(said)?.[1];
   require(mountPoint !== undefined && stop !== undefined, `it does not say how to look and stop:\n${said}`);
   context.cleanup.add(() => run(['sh', '-c', stop!], { cwd: clone, allow: [0, 1], timeoutMs: 120_000 }));
   const listed = await run(['ls', '-l', mountPoint!], { timeoutMs: 60_000 });
