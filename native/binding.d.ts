@@ -72,7 +72,7 @@ export declare class NativeVolume {
    * Completes with the sectors one behind the other in `bytes` and their crc32c (u32, little-endian) in `more`.
    */
   readData(ticket: number, extents: Float64Array): void
-  /** Job: total, free and available bytes, as three f64 (little-endian) in `bytes`. */
+  /** Job: total, free and available bytes, and what may be reserved for items, as four f64 (little-endian) in `bytes`. */
   statfs(ticket: number): void
   /**
    * Job: applies a batch, judged by the packed `grants` (none: the server itself). The arrays must not change until

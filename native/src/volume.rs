@@ -328,14 +328,14 @@ impl NativeVolume {
         });
     }
 
-    /// Job: total, free and available bytes, as three f64 (little-endian) in `bytes`.
+    /// Job: total, free and available bytes, and what may be reserved for items, as four f64 (little-endian) in `bytes`.
     #[napi]
     pub fn statfs(&self, ticket: u32) {
         let volume = Arc::clone(&self.volume);
         self.read(ticket, move || {
             outcome(volume.statfs(), |space| Outcome {
                 bytes: Some(
-                    [space.total, space.free, space.available]
+                    [space.total, space.free, space.available, space.for_items]
                         .iter()
                         .flat_map(|bytes| (*bytes as f64).to_le_bytes())
                         .collect(),

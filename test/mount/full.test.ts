@@ -10,8 +10,8 @@ import { temporaryDirectory } from '../harness/processes.ts';
 const cleanup = new Cleanup();
 afterEach(() => cleanup.run());
 
-test.each([65_536, 1_000])('full with files of %i bytes: ENOSPC in the call, nothing lost', async (size) => {
+test('full with files of 65,536 bytes: ENOSPC in the call, nothing lost', async () => {
   const column = await Column.start(await temporaryDirectory(cleanup), cleanup, { size: '256M' });
-  expect(await fillAndEmpty(column, size)).toBeGreaterThan(100);
+  expect(await fillAndEmpty(column, 65_536)).toBeGreaterThan(100);
   await column.stop();
 });

@@ -327,7 +327,11 @@ export class Fetcher {
       );
       return this.#core.ended;
     } catch (error) {
-      return this.#errnoOf(error);
+      if (parts.length === 1 || !(error instanceof FsError)) return this.#errnoOf(error);
+      // One file that cannot be read must not fail the others that were asked for with it. Who needs it asks again,
+      // alone, and gets its errno.
+      await Promise.all(parts.map((part) => this.#sendRead([part])));
+      return this.#core.ended;
     }
   }
 

@@ -2,7 +2,7 @@
 //
 // What happens when the server refuses a batch: nothing of it was applied, and one change is named. That change goes,
 // and with it what builds on it: changes of an inode that does not come to be, of a name that does not come to be or
-// is still there, of bytes behind bytes that were refused. The rest is sent again.
+// is still there, of bytes behind bytes that were refused. The rest is sent again. If no change is named, all go.
 //
 // The objects concerned are predicted wrongly now: the client gives their ranges back, so that the next look at them
 // asks the server. Their errno is told once, at the next fsync and close.
@@ -51,11 +51,14 @@ export class RefusalFilter implements BatchFilter {
   #changes = 0;
   readonly #refused: Batch;
   readonly #refusedIndex: number;
+  /** No change is named: the batch as a whole cannot be applied. */
+  readonly #isWhole: boolean;
   readonly #onFinish: (losses: Losses) => void;
 
   constructor(batch: Batch, index: number, onFinish: (losses: Losses) => void) {
     this.#refused = batch;
     this.#refusedIndex = index;
+    this.#isWhole = index >= batch.log.count;
     this.#onFinish = onFinish;
     this.#findUnborn(batch, index);
   }
@@ -105,7 +108,7 @@ export class RefusalFilter implements BatchFilter {
     const dropped = new Set<number>();
     const reader = new ChangeReader(batch.changes());
     for (let at = 0; reader.next(); at++) {
-      const isNamed = batch === this.#refused && at === this.#refusedIndex;
+      const isNamed = batch === this.#refused && (at === this.#refusedIndex || this.#isWhole);
       if (!isNamed && !this.#dependsOnLost(reader)) continue;
       dropped.add(at);
       this.#changes++;

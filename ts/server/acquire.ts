@@ -16,6 +16,7 @@ import {
   INODE_NUMBER_MAX,
   RANGES_MAX,
   SESSION_RANGES_MAX,
+  SPACE_KEPT_BYTES,
   WAITERS_MAX,
   WIDE_INODES_MAX,
 } from '../util/limits.ts';
@@ -171,8 +172,10 @@ function granted(state: ServerState, session: Session, needed: readonly GrantRan
 
 async function reserveSpace(state: ServerState, session: Session, asked: Acquire): Promise<number> {
   if (asked.spaceWanted === 0 || !state.mayWrite(session)) return 0;
-  const { available } = await state.volume.statfs();
-  return session.closing ? 0 : state.credits.give(session.id, asked.spaceWanted, available);
+  const { available, forItems } = await state.volume.statfs();
+  if (session.closing) return 0;
+  // Data may go on where items do not fit any more: a reservation stands for either.
+  return state.credits.give(session.id, asked.spaceWanted, Math.min(available, forItems + SPACE_KEPT_BYTES));
 }
 
 /** Reads the items of what was newly granted; gives back what did not fit and what was widened in vain. */

@@ -198,7 +198,7 @@ export class MemoryVolume implements Volume {
     }
     const total = this.info.deviceTotal;
     const free = Math.max(0, total - used);
-    return { total, free, available: free };
+    return { total, free, available: free, forItems: free };
   }
 
   async highestInode(tree: number): Promise<number> {

@@ -137,9 +137,9 @@ export class NativeVolume implements Volume {
 
   async statfs(): Promise<SpaceReport> {
     const { bytes } = await this.#job((ticket) => this.#engine.statfs(ticket));
-    assert(bytes !== undefined && bytes.length === 24, 'space is three numbers');
-    const [total, free, available] = [0, 8, 16].map((at) => bytes.readDoubleLE(at));
-    return { total: total!, free: free!, available: available! };
+    assert(bytes !== undefined && bytes.length === 32, 'space is four numbers');
+    const [total, free, available, forItems] = [0, 8, 16, 24].map((at) => bytes.readDoubleLE(at));
+    return { total: total!, free: free!, available: available!, forItems: forItems! };
   }
 
   dirtyBytes(): number {

@@ -63,6 +63,8 @@ export interface SpaceReport {
   readonly total: number;
   readonly free: number;
   readonly available: number;
+  /** What may be reserved at a time so that its items fit for certain. */
+  readonly forItems: number;
 }
 
 export interface Volume {

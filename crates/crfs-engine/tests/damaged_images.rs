@@ -133,13 +133,15 @@ fn bad_data_is_an_error_that_names_the_sector() {
         .tree(objectid::CSUM_TREE)
         .unwrap()
         .scan(Key::MIN, |key, csums| {
+            if csums.len() / 4 <= 3 {
+                return Ok(ControlFlow::Continue(()));
+            }
             found = Some((key.offset, csums.to_vec()));
             Ok(ControlFlow::Break(()))
         })
         .unwrap();
     let (logical, csums) = found.unwrap();
     let sectors = csums.len() / 4;
-    assert!(sectors > 3);
     let physical = image.reader.chunks().map(logical, 4096).unwrap().physical[0];
     flip(&sound, physical + 2 * 4096 + 17);
     let image = support::open(Arc::new(sound), false).unwrap();

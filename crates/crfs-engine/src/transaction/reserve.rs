@@ -22,6 +22,12 @@ const DATA_ITEM_BYTES: u64 = 78;
 /// Nodes for what every commit touches: root tree, block groups, device and chunk trees.
 const EVERY_COMMIT_NODES: u64 = 48;
 
+/// Nodes that one batch may make the commit write beside leaves for its items, for reservations: names fall into the
+/// leaves of a large directory at random, and each such leaf is copied. A part of all nodes, within bounds.
+const COPIED_PART: u64 = 8;
+const COPIED_MIN: u64 = 256;
+const COPIED_MAX: u64 = 4096;
+
 impl Running {
     /// Upper bound of the nodes that the commit of everything so far writes.
     fn nodes_needed(&self) -> u64 {
@@ -69,6 +75,16 @@ impl Running {
         self.space.pinned_bytes() > 0
             || !self.log.freed.is_empty()
             || self.refs.extents.values().any(|extent| extent.refs_now() == 0)
+    }
+
+    /// Cost of changes (`change::cost`) whose items fit for certain, commits in between included. No kind of change takes
+    /// more leaf bytes than half its cost; half-full leaves double that, and what a commit may have to write beside
+    /// the leaves must fit at any moment.
+    pub fn reservable_for_items(&self) -> u64 {
+        let nodesize = u64::from(self.superblock.nodesize);
+        let nodes = self.space.used_bytes(Purpose::Metadata) / nodesize;
+        let copied = (nodes / COPIED_PART).clamp(COPIED_MIN, COPIED_MAX);
+        self.metadata_free().saturating_sub(copied * nodesize) / 2
     }
 
     /// Bytes that are free for metadata beyond what is kept back.
