@@ -8,6 +8,7 @@ import { KILL_SWEEP } from './kill_sweep.ts';
 import { MEMORY } from './memory.ts';
 import { MESSAGE_COUNTS } from './message_counts.ts';
 import { MUTATED_BATCHES } from './mutated_batches.ts';
+import { RANDOM_WRITES } from './random_writes.ts';
 import { README_COMMANDS } from './readme_commands.ts';
 import { REAL_TREES } from './real_trees.ts';
 
@@ -19,5 +20,6 @@ export const ONE_COLUMN: readonly AcceptanceLine[] = [
   FULL_IMAGE,
   MEMORY,
   MESSAGE_COUNTS,
+  RANDOM_WRITES,
   COMPARISON,
 ];
