@@ -23,6 +23,7 @@ import {
   type PageEntry,
 } from '../wire/message.ts';
 import type { Core } from './core.ts';
+import type { ByteRange, FileState } from './file_state.ts';
 import { itemIsSound } from './item_check.ts';
 
 const SECTOR = 4096;
@@ -128,17 +129,24 @@ function adoptData(core: Core, reply: AcquireReply, body: Buffer, from: number):
     if (at + sums + extent.length > body.length) {
       throw new ProtocolError('the data of a reply is longer than its body');
     }
-    adoptBytes(core, extent.tree, extent.ino, extent.offset, extent.length, body, at, at + sums);
+    const { tree, ino, offset, length } = extent;
+    const bytes = sectorsMatch(core, tree, ino, offset, length, body, at, at + sums);
+    const node = core.nodeOf(tree, ino);
+    if (node !== 0 && length > 0) {
+      // Its items came with this very reply, so nothing of it has been changed here since.
+      adoptBytes(core, core.files.make(node, tree, ino), offset, offset + length, bytes, []);
+    }
     at += sums + extent.length;
   }
 }
 
 /**
- * Checks bytes that the server sent and keeps them as read ahead, but for parts that this client has changed since.
+ * Checks bytes that the server sent.
  *
+ * @returns the bytes, a copy unless they are most of the body: one small file must not keep a whole reply in memory.
  * @throws CorruptionError - a sector's sum is wrong.
  */
-export function adoptBytes(
+export function sectorsMatch(
   core: Core,
   tree: number,
   ino: number,
@@ -147,11 +155,9 @@ export function adoptBytes(
   body: Buffer,
   sumsAt: number,
   bytesAt: number,
-): void {
-  if (length === 0) return;
+): Uint8Array {
   const sectors = Math.ceil(length / SECTOR);
   if (sumScratch.length < sectors) sumScratch = new Uint32Array(sectors);
-  // A copy, unless it is most of the body: one small file must not keep a whole reply in memory.
   const source = body.subarray(bytesAt, bytesAt + length);
   const bytes = length > body.length / 2 ? source : source.slice();
   core.sectorSums(bytes, sumScratch, 0);
@@ -162,20 +168,35 @@ export function adoptBytes(
       );
     }
   }
-  const node = core.nodeOf(tree, ino);
-  if (node === 0) return;
-  const file = core.files.make(node, tree, ino);
-  core.files.dropCleanRange(file, offset, offset + length);
-  let start = offset;
-  const end = offset + length;
-  const newer = [...file.pending, ...file.runs].sort((a, b) => a.start - b.start);
+  return bytes;
+}
+
+/**
+ * Keeps `[start, end)` of a file as read ahead, but for parts that this client has changed since the bytes were asked
+ * for. What lies behind the end of `bytes` is zero.
+ *
+ * @param stale - such parts that are not among the file's runs and pending pieces any more.
+ */
+export function adoptBytes(
+  core: Core,
+  file: FileState,
+  start: number,
+  end: number,
+  bytes: Uint8Array,
+  stale: readonly ByteRange[],
+): void {
+  const newer = [...stale, ...file.pending, ...file.runs].sort((a, b) => a.start - b.start);
+  const keep = (from: number, to: number): void => {
+    if (from >= to) return;
+    core.files.dropCleanRange(file, from, to);
+    core.files.addClean({ file, start: from, end: to, bytes: bytes.subarray(from - start, to - start) });
+  };
+  let at = start;
   for (const piece of newer) {
-    const to = Math.min(end, piece.start);
-    if (to > start)
-      core.files.addClean({ file, start, end: to, bytes: bytes.subarray(start - offset, to - offset) });
-    start = Math.max(start, Math.min(end, sectorCeil(piece.end)));
+    keep(at, Math.min(end, piece.start));
+    at = Math.max(at, Math.min(end, sectorCeil(piece.end)));
   }
-  if (start < end) core.files.addClean({ file, start, end, bytes: bytes.subarray(start - offset) });
+  keep(at, end);
   core.files.settle(file);
 }
 

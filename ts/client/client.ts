@@ -19,6 +19,7 @@ import { type IncomingNotice, Peer } from '../wire/peer.ts';
 import type { Transport } from '../wire/transport.ts';
 import type { Batch } from './batch.ts';
 import { Core, type SectorSums } from './core.ts';
+import { DataFetcher } from './data_fetcher.ts';
 import { Evictor } from './eviction.ts';
 import { Fetcher } from './fetcher.ts';
 import { NeighbourReader } from './file_reader.ts';
@@ -89,6 +90,7 @@ export class Client {
 
   readonly #core: Core;
   readonly #fetcher: Fetcher;
+  readonly #data: DataFetcher;
   readonly #giver: Giver;
   readonly #evictor: Evictor;
   readonly #options: ClientOptions;
@@ -167,17 +169,20 @@ export class Client {
     const neighbours = new NeighbourReader();
     this.#giver = new Giver(core, peer);
     this.#evictor = new Evictor(core, this.#giver);
+    const onBroken = (error: Error): void => peer.close(Errno.EPROTO, error.message);
+    this.#data = new DataFetcher({ core, peer, errnoOf: (error) => this.#fetcher.errnoOf(error), onBroken });
     this.#fetcher = new Fetcher({
       core,
       peer,
+      data: this.#data,
       wantsData: () => neighbours.isOn,
       onAdopted: (unknown) => {
         if (unknown.length > 0) this.#giver.release(unknown, []);
         this.#evictor.check();
       },
-      onBroken: (error) => peer.close(Errno.EPROTO, error.message),
+      onBroken,
     });
-    core.readAhead = (want) => this.#fetcher.readAhead(want);
+    core.readAhead = (want) => this.#data.readAhead(want);
     core.topUp = (tree) => this.#fetcher.topUp(tree);
     this.operations = new ClientOperations(core, this.#fetcher, neighbours, () => this.sync());
     this.#setPing();
@@ -316,7 +321,7 @@ export class Client {
       operations: core.hits,
       misses: core.misses,
       acquires: this.#fetcher.acquires,
-      readRequests: this.#fetcher.readRequests,
+      readRequests: this.#data.readRequests,
       batches: core.writeBack.batchCount,
       batchesApplied: core.writeBack.applied,
       batchesDurable: core.writeBack.durable,

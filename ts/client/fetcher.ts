@@ -1,29 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// Gets what operations found missing: grants with items, space, inode numbers in acquires; file data in read-data
-// requests. What is missing in one turn is asked for together: one acquire, however many requests of a burst missed.
-// What is on its way already is waited for, not asked for again.
+// Gets what operations found missing: grants with items, space and inode numbers in acquires; file data through
+// data_fetcher.ts. What is missing in one turn is asked for together: one acquire, however many requests of a burst
+// missed. What is on its way already is waited for, not asked for again.
 
 import { Errno } from '../util/errno.ts';
 import { CorruptionError, FsError, ProtocolError } from '../util/errors.ts';
-import { BODY_BYTES_MAX, READ_EXTENTS_MAX, WANTS_MAX } from '../util/limits.ts';
+import { WANTS_MAX } from '../util/limits.ts';
 import { compareKey, type TreeRange } from '../util/range.ts';
-import {
-  type Acquire,
-  type FileExtent,
-  Mode,
-  type ModeChange,
-  type ReadDataReply,
-  type Want,
-} from '../wire/message.ts';
-import type { Peer, Reply } from '../wire/peer.ts';
-import { adoptBytes, adoptReply } from './adoption.ts';
+import { type Acquire, Mode, type ModeChange, type Want } from '../wire/message.ts';
+import type { Peer } from '../wire/peer.ts';
+import { adoptReply } from './adoption.ts';
 import type { Core } from './core.ts';
-import type { Fetch, FileState } from './file_state.ts';
-import { DATA_WITH_ITEMS_BYTES, READ_REQUEST_BYTES } from './limits.ts';
-import type { DataWant, Missing } from './missing.ts';
-
-const SECTOR = 4096;
+import type { DataFetcher } from './data_fetcher.ts';
+import { DATA_WITH_ITEMS_BYTES } from './limits.ts';
+import type { Missing } from './missing.ts';
 
 /** An acquire that is being put together. */
 interface Gathering {
@@ -38,6 +29,7 @@ interface Gathering {
 export interface FetcherOptions {
   readonly core: Core;
   readonly peer: Peer;
+  readonly data: DataFetcher;
   /** Whether data is worth having beside items now. */
   readonly wantsData: () => boolean;
   /** A reply was taken in; `unknown` is what it granted without items, to be given back. */
@@ -48,19 +40,18 @@ export interface FetcherOptions {
 
 export class Fetcher {
   acquires = 0;
-  readRequests = 0;
   readonly #core: Core;
   readonly #peer: Peer;
+  readonly #data: DataFetcher;
   readonly #options: FetcherOptions;
   #gathering: Gathering | null = null;
   readonly #inFlight = new Set<{ readonly asked: Acquire; readonly done: Promise<number> }>();
-  #dataQueue: { want: DataWant; file: FileState }[] = [];
-  #dataDone: Promise<number> | null = null;
 
   constructor(options: FetcherOptions) {
     this.#options = options;
     this.#core = options.core;
     this.#peer = options.peer;
+    this.#data = options.data;
   }
 
   /** Gets everything; 0, or a negative errno for the operation. */
@@ -71,7 +62,7 @@ export class Fetcher {
     const waits: Promise<number>[] = [];
     if (missing.wants.length > 0 || missing.space > 0 || missing.inodes > 0)
       waits.push(this.#acquire(missing));
-    for (const want of missing.data) waits.push(this.read(want));
+    for (const want of missing.data) waits.push(this.#data.read(want));
     if (missing.statfs) waits.push(this.#statfs());
     if (missing.room) await core.writeBack.room();
     let result = core.ended;
@@ -197,7 +188,7 @@ export class Fetcher {
         (error: unknown) => {
           this.#inFlight.delete(flight);
           if (gathering.inodes > 0) core.numbers.asked(gathering.inodeTree, false);
-          gathering.settle(this.#errnoOf(error));
+          gathering.settle(this.errnoOf(error));
         },
       );
   }
@@ -212,7 +203,7 @@ export class Fetcher {
     }
   }
 
-  #errnoOf(error: unknown): number {
+  errnoOf(error: unknown): number {
     if (this.#core.ended !== 0) return this.#core.ended;
     return error instanceof FsError ? -error.errno : -Errno.EIO;
   }
@@ -223,155 +214,8 @@ export class Fetcher {
       this.#core.statfs = { ...reply.fields, atMs: this.#core.clock.nowMs() };
       return 0;
     } catch (error) {
-      return this.#errnoOf(error);
+      return this.errnoOf(error);
     }
-  }
-
-  /** Gets bytes of a file, or waits for them if they are on their way. */
-  async read(want: DataWant): Promise<number> {
-    const core = this.#core;
-    const node = core.nodeOf(want.tree, want.ino);
-    const file = core.files.make(node, want.tree, want.ino);
-    const waits: Promise<number>[] = [];
-    let at = want.start;
-    for (const fetch of [...file.fetches].sort((a, b) => a.start - b.start)) {
-      if (fetch.version !== file.version || fetch.end <= at || fetch.start >= want.end) continue;
-      waits.push(fetch.done);
-      if (fetch.start > at) waits.push(...this.#ask(file, at, fetch.start));
-      at = fetch.end;
-    }
-    if (at < want.end) waits.push(...this.#ask(file, at, want.end));
-    let result = 0;
-    for (const wait of waits) {
-      const one = await wait;
-      if (result === 0) result = one;
-    }
-    return result;
-  }
-
-  /**
-   * Asks for bytes that nobody waits for, from where they are neither here nor on their way; not before half of them
-   * are used up.
-   */
-  readAhead(want: DataWant): void {
-    const core = this.#core;
-    const file = core.files.get(core.nodeOf(want.tree, want.ino));
-    let at = want.start;
-    if (file !== undefined) {
-      for (const piece of [...file.clean, ...file.fetches].sort((a, b) => a.start - b.start)) {
-        if (piece.start <= at && piece.end > at) at = piece.end;
-      }
-    }
-    if (at >= want.end || (at - want.start) * 2 > want.end - want.start) return;
-    void this.read({ ...want, start: at });
-  }
-
-  #ask(file: FileState, start: number, end: number): Promise<number>[] {
-    const asked: Promise<number>[] = [];
-    for (let at = start; at < end; at += READ_REQUEST_BYTES) {
-      const to = Math.min(end, at + READ_REQUEST_BYTES);
-      this.#dataQueue.push({ want: { tree: file.tree, ino: file.ino, start: at, end: to }, file });
-      this.#dataDone ??= Promise.resolve().then(() => this.#sendReads());
-      const done = this.#dataDone;
-      const fetch: Fetch = { start: at, end: to, version: file.version, done };
-      file.fetches.push(fetch);
-      asked.push(done);
-    }
-    return asked;
-  }
-
-  async #sendReads(): Promise<number> {
-    const queue = this.#dataQueue;
-    this.#dataQueue = [];
-    const done = this.#dataDone;
-    this.#dataDone = null;
-    const sends: Promise<number>[] = [];
-    for (let at = 0; at < queue.length; ) {
-      let bytes = 0;
-      let to = at;
-      while (to < queue.length && to - at < READ_EXTENTS_MAX) {
-        const one = queue[to]!.want;
-        if (to > at && bytes + one.end - one.start > READ_REQUEST_BYTES) break;
-        bytes += one.end - one.start;
-        to++;
-      }
-      sends.push(this.#sendRead(queue.slice(at, to)));
-      at = to;
-    }
-    let result = 0;
-    for (const send of sends) {
-      const one = await send;
-      if (result === 0) result = one;
-    }
-    for (const { file } of queue) {
-      file.fetches = file.fetches.filter((fetch) => fetch.done !== done);
-      this.#core.files.settle(file);
-    }
-    return result;
-  }
-
-  async #sendRead(parts: { want: DataWant; file: FileState }[]): Promise<number> {
-    const extents: FileExtent[] = parts.map(({ want }) => ({
-      tree: want.tree,
-      ino: want.ino,
-      offset: want.start,
-      length: want.end - want.start,
-    }));
-    const versions = parts.map(({ file }) => file.version);
-    this.readRequests++;
-    try {
-      await this.#peer.request(
-        'readData',
-        { extents },
-        { onReply: (reply) => this.#guard(() => this.#adoptRead(parts, versions, reply)) },
-      );
-      return this.#core.ended;
-    } catch (error) {
-      if (parts.length === 1 || !(error instanceof FsError)) return this.#errnoOf(error);
-      // One file that cannot be read must not fail the others that were asked for with it. Who needs it asks again,
-      // alone, and gets its errno.
-      await Promise.all(parts.map((part) => this.#sendRead([part])));
-      return this.#core.ended;
-    }
-  }
-
-  #adoptRead(
-    parts: { want: DataWant; file: FileState }[],
-    versions: number[],
-    reply: Reply<'readData'>,
-  ): void {
-    const { lengths }: ReadDataReply = reply.fields;
-    if (lengths.length !== parts.length)
-      throw new ProtocolError('a read-data reply has the wrong number of lengths');
-    let sectors = 0;
-    let total = 0;
-    for (const [place, length] of lengths.entries()) {
-      const { want } = parts[place]!;
-      if (length > want.end - want.start) throw new ProtocolError('a read-data reply is longer than asked');
-      sectors += Math.ceil(length / SECTOR);
-      total += length;
-    }
-    if (sectors * 4 + total !== reply.body.length || total > BODY_BYTES_MAX) {
-      throw new ProtocolError('the body of a read-data reply has the wrong length');
-    }
-    let sumsAt = 0;
-    let bytesAt = sectors * 4;
-    for (const [place, length] of lengths.entries()) {
-      const { want, file } = parts[place]!;
-      if (file.version === versions[place]) {
-        const { tree, ino, start, end } = want;
-        adoptBytes(this.#core, tree, ino, start, length, reply.body, sumsAt, bytesAt);
-        // Behind the end that the server knows an extent holds zeros.
-        if (length < end - start) this.#addZeros(file, start + length, end);
-      }
-      sumsAt += Math.ceil(length / SECTOR) * 4;
-      bytesAt += length;
-    }
-  }
-
-  #addZeros(file: FileState, start: number, end: number): void {
-    if (file.pending.some((piece) => piece.start < end && piece.end > start)) return;
-    this.#core.files.addClean({ file, start, end, bytes: new Uint8Array(end - start) });
   }
 }
 

@@ -38,13 +38,41 @@ export interface CleanRun {
   readonly bytes: Uint8Array;
 }
 
-/** A read-data request on its way. */
-export interface Fetch {
+/** Bytes `[start, end)`; `end` may be Infinity. */
+export interface ByteRange {
   readonly start: number;
   readonly end: number;
-  /** `FileState.version` when it was sent. */
-  readonly version: number;
+}
+
+/** Parts of one request that are told apart; more become one that covers them all. */
+const STALE_PARTS_MAX = 32;
+
+/** A read-data request on its way, for `[start, end)`. */
+export class Fetch {
+  readonly start: number;
+  readonly end: number;
+  /** Resolves to 0 or a negative errno when the reply has been taken in. */
   readonly done: Promise<number>;
+  /** Parts that changed since it was sent: what the reply says of them is out of date. */
+  stale: ByteRange[] = [];
+
+  constructor(start: number, end: number, done: Promise<number>) {
+    this.start = start;
+    this.end = end;
+    this.done = done;
+  }
+
+  markStale(start: number, end: number): void {
+    if (start >= this.end || end <= this.start) return;
+    this.stale.push({ start, end });
+    if (this.stale.length <= STALE_PARTS_MAX) return;
+    const first = Math.min(...this.stale.map((part) => part.start));
+    this.stale = [{ start: first, end: Math.max(...this.stale.map((part) => part.end)) }];
+  }
+
+  isStaleIn(start: number, end: number): boolean {
+    return this.stale.some((part) => part.start < end && part.end > start);
+  }
 }
 
 export class FileState {
@@ -67,8 +95,6 @@ export class FileState {
   pending: PendingRun[] = [];
   clean: CleanRun[] = [];
   fetches: Fetch[] = [];
-  /** Counts up whenever bytes that the server has become out of date. */
-  version = 0;
 
   /** Where the last read ended, and how far ahead of it to read. */
   readEnd = -1;
@@ -82,6 +108,11 @@ export class FileState {
     this.node = node;
     this.tree = tree;
     this.ino = ino;
+  }
+
+  /** Bytes change, or the server takes them over: what requests on their way will say of them does not count. */
+  markStale(start: number, end: number): void {
+    for (const fetch of this.fetches) fetch.markStale(start, end);
   }
 
   get isDirty(): boolean {

@@ -233,7 +233,7 @@ function logRun(core: Core, file: FileState, run: Run): void {
   const bytes = batch.addData(run.bytes, length);
   const isGathered = Batch.gathers(length);
   if (run.start > 0) keepInline(core, file);
-  file.version++;
+  file.markStale(run.start, run.end);
   files.dropCleanRange(file, run.start, run.end);
   applyPutData(
     items,
@@ -317,7 +317,7 @@ export function cutRuns(core: Core, file: FileState, size: number): void {
 
 /** The file's bytes and sizes on the server are out of date, or its inode is going: forgets what was read ahead. */
 export function bytesChanged(core: Core, file: FileState, start: number, end: number): void {
-  file.version++;
+  file.markStale(start, end);
   core.files.dropCleanRange(file, start, end);
   hidePending(core, file, start, end);
 }

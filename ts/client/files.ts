@@ -96,6 +96,8 @@ export class Files {
     const list = pending.file.pending;
     const at = list.indexOf(pending);
     if (at >= 0) list.splice(at, 1);
+    // A reply on its way may have been read before the server had these bytes.
+    pending.file.markStale(pending.start, pending.end);
     if (pending.buffer !== null) this.buffers.give(pending.buffer);
     this.settle(pending.file);
   }

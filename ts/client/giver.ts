@@ -137,7 +137,7 @@ export function dropData(core: Core, ranges: readonly TreeRange[]): void {
     if (file.clean.length === 0 && file.fetches.length === 0) continue;
     const prefix = prefixOf(file.tree, file.ino);
     if (!ranges.some((range) => rangesOverlap(range, prefix))) continue;
-    file.version++;
+    file.markStale(0, Infinity);
     core.files.dropCleanRange(file, 0, Infinity);
     core.files.settle(file);
   }
