@@ -3,12 +3,14 @@
 // crfsd: makes images, serves one, tells about images and servers.
 //
 //   crfsd mkfs IMAGE --size SIZE [--force] [--label TEXT] [--nodesize SIZE] [--checksum NAME]
-//   crfsd serve IMAGE --listen HOST:PORT|unix:PATH [--read-only] [--cache SIZE] [--punch-freed] [--insecure]
+//   crfsd serve IMAGE --listen HOST:PORT|unix:PATH [--read-only] [--cache SIZE] [--sessions N] [--punch-freed]
+//     [--insecure]
 //   crfsd info IMAGE [--json]
 //   crfsd stats ADDRESS [--json]
 
 import { resolve } from 'node:path';
 import { Command, Option } from 'clipanion';
+import { SESSIONS_MAX } from '../util/limits.ts';
 import { formatAddress, isLocal, parseAddress } from './address.ts';
 import { CrfsCommand, runProgram } from './command_line.ts';
 import { CliError, Exit } from './exit.ts';
@@ -17,7 +19,7 @@ import { stderrLog } from './log.ts';
 import { report } from './report.ts';
 import { serve } from './serve.ts';
 import { serverStats } from './server_stats.ts';
-import { parseSize } from './size.ts';
+import { parseCount, parseSize } from './size.ts';
 
 class MkfsCommand extends CrfsCommand {
   static override paths = [['mkfs']];
@@ -70,6 +72,7 @@ class ServeCommand extends CrfsCommand {
   punchFreed: boolean = Option.Boolean('--punch-freed', false, {
     description: 'give freed space back to the file that holds the image',
   });
+  sessions: string = Option.String('--sessions', String(SESSIONS_MAX), { description: 'mounts at a time' });
   insecure: boolean = Option.Boolean('--insecure', false, {
     description: 'listen where anybody who can connect may read and write everything',
   });
@@ -90,6 +93,7 @@ class ServeCommand extends CrfsCommand {
       readOnly: this.readOnly,
       cacheBytes: parseSize(this.cache, '--cache'),
       punchFreed: this.punchFreed,
+      sessionsMax: parseCount(this.sessions, '--sessions', SESSIONS_MAX),
       log: stderrLog('crfsd'),
     });
   }

@@ -21,6 +21,8 @@ export interface ServeRequest {
   readonly cacheBytes: number;
   /** Give freed space back to the file that holds the image. */
   readonly punchFreed: boolean;
+  /** Mounts at a time. */
+  readonly sessionsMax: number;
   readonly log: Log;
 }
 
@@ -56,7 +58,14 @@ export async function serve(request: ServeRequest): Promise<number> {
   } catch (error) {
     throw imageError(image, error);
   }
-  const server = new Server({ volume, clock, crc32c: nativeCrc32c, epoch: clock.realTimeNs(), log });
+  const server = new Server({
+    volume,
+    clock,
+    crc32c: nativeCrc32c,
+    epoch: clock.realTimeNs(),
+    sessionsMax: request.sessionsMax,
+    log,
+  });
   const listeners: SocketListener[] = [];
   try {
     await server.start();

@@ -34,3 +34,14 @@ export function formatSize(bytes: number): string {
   if (unit === 0) return `${bytes} B`;
   return `${value >= 100 ? value.toFixed(0) : value.toFixed(1)} ${UNITS[unit]}iB`;
 }
+
+/**
+ * Returns the whole number from 1 to `max` that `text` names.
+ *
+ * @param what - named in the error. @throws CliError
+ */
+export function parseCount(text: string, what: string, max: number): number {
+  const count = /^\d{1,15}$/.test(text) ? Number(text) : 0;
+  if (count < 1 || count > max) throw new CliError(`${what}: ${text} is not a number from 1 to ${max}`);
+  return count;
+}

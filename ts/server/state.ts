@@ -8,7 +8,13 @@ import { InodeRuns, SpaceCredits } from '../coherency/reserve.ts';
 import type { Volume } from '../store/volume.ts';
 import type { Clock } from '../util/clock.ts';
 import type { Crc32c } from '../util/crc32c.ts';
-import { COMMIT_DIRTY_BYTES, COMMIT_INTERVAL_MS, LEASE_MS, RANGES_MAX } from '../util/limits.ts';
+import {
+  COMMIT_DIRTY_BYTES,
+  COMMIT_INTERVAL_MS,
+  LEASE_MS,
+  RANGES_MAX,
+  SESSIONS_MAX,
+} from '../util/limits.ts';
 import { MessageCounters } from '../wire/counters.ts';
 import type { ModeChange } from '../wire/message.ts';
 import { CommitPolicy } from './commit.ts';
@@ -22,7 +28,7 @@ export interface ServerOptions {
   readonly epoch: bigint;
   /** Takes one line, without a newline. */
   readonly log: (line: string) => void;
-  /** Sessions at a time; 1 without it. */
+  /** Sessions at a time; SESSIONS_MAX without it. */
   readonly sessionsMax?: number;
   /** Milliseconds after which a silent session loses its grants. */
   readonly leaseMs?: number;
@@ -65,7 +71,7 @@ export class ServerState {
     this.crc32c = options.crc32c;
     this.epoch = options.epoch;
     this.log = options.log;
-    this.sessionsMax = options.sessionsMax ?? 1;
+    this.sessionsMax = options.sessionsMax ?? SESSIONS_MAX;
     this.leaseMs = options.leaseMs ?? LEASE_MS;
     this.startedMs = options.clock.nowMs();
     this.writableTrees = options.volume.writableTrees();

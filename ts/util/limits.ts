@@ -61,6 +61,8 @@ export const REQUESTS_IN_FLIGHT_MAX = 1024;
 export const SEND_QUEUE_BYTES_HIGH: number = 16 * MIB;
 /** Connections of one server, greeted or not. */
 export const CONNECTIONS_MAX = 1024;
+/** Sessions of one server: mounts. Each costs the server some megabytes at the most. */
+export const SESSIONS_MAX = 1000;
 /** Time from connecting to an accepted greeting, milliseconds. */
 export const GREETING_TIMEOUT_MS = 10_000;
 /** Time to wait for a goodbye to be sent before the socket is closed, milliseconds. */

@@ -2,7 +2,7 @@
 // Sizes on command lines: what is read, what is refused, how they are shown.
 
 import { expect, test } from 'vitest';
-import { formatSize, parseSize } from '../../../ts/cli/size.ts';
+import { formatSize, parseCount, parseSize } from '../../../ts/cli/size.ts';
 
 test.each([
   ['0', 0],
@@ -28,4 +28,11 @@ test('sizes are shown in powers of 1,024', () => {
   expect(formatSize(1023)).toBe('1023 B');
   expect(formatSize(1536)).toBe('1.5 KiB');
   expect(formatSize(300 * 1024 ** 2)).toBe('300 MiB');
+});
+
+test('counts are whole numbers within their bound', () => {
+  expect(parseCount('1', '--sessions', 10)).toBe(1);
+  expect(parseCount('10', '--sessions', 10)).toBe(10);
+  for (const text of ['0', '11', '-1', '1.5', '', 'x', '1e1'])
+    expect(() => parseCount(text, '--sessions', 10)).toThrow(/^--sessions: .* from 1 to 10/);
 });
