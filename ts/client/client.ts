@@ -168,6 +168,7 @@ export class Client {
     core.writeBack.start(peer, greeting.limits.batchesInFlight);
     const neighbours = new NeighbourReader();
     this.#giver = new Giver(core, peer);
+    core.sayClosed = (file, isNameless) => void this.#giver.closed(file, isNameless);
     this.#evictor = new Evictor(core, this.#giver);
     const onBroken = (error: Error): void => peer.close(Errno.EPROTO, error.message);
     this.#data = new DataFetcher({ core, peer, errnoOf: (error) => this.#fetcher.errnoOf(error), onBroken });
@@ -275,8 +276,8 @@ export class Client {
     const core = this.#core;
     const { writeBack } = core;
     if (!(await writeBack.whenApplied(writeBack.flushLog()))) return core.ended;
+    // Asked for even with nothing of our own: what others wrote and we have seen may not be durable yet.
     const number = writeBack.applied;
-    if (writeBack.durable >= number) return core.ended;
     try {
       const reply = await this.peer.request('sync', { batch: number });
       writeBack.durable = Math.max(writeBack.durable, reply.fields.durable);

@@ -7,8 +7,8 @@
 import { Errno } from '../util/errno.ts';
 import { CorruptionError, FsError, ProtocolError } from '../util/errors.ts';
 import { WANTS_MAX } from '../util/limits.ts';
-import { compareKey, type TreeRange } from '../util/range.ts';
-import { type Acquire, Mode, type ModeChange, type Want } from '../wire/message.ts';
+import { compareKey, inodeRange, type TreeRange } from '../util/range.ts';
+import { type Acquire, Mode, type ModeChange, type Want, WantFlags } from '../wire/message.ts';
 import type { Peer } from '../wire/peer.ts';
 import { adoptReply } from './adoption.ts';
 import type { Core } from './core.ts';
@@ -73,6 +73,18 @@ export class Fetcher {
       if (result === 0) result = one;
     }
     return result;
+  }
+
+  /** Makes other clients send what they have changed of an inode. @returns 0 or a negative errno */
+  async flushOthers(tree: number, ino: number): Promise<number> {
+    const core = this.#core;
+    const range = inodeRange(tree, ino);
+    // Nobody can write what is held here.
+    if (core.ended !== 0 || core.held.covers(range, Mode.read)) return core.ended;
+    const gathering = newGathering();
+    gathering.wants.push({ ...range, mode: Mode.read, flags: WantFlags.flushOnly });
+    this.#send(gathering);
+    return gathering.done;
   }
 
   /** Asks for more space and numbers before they run out. */

@@ -149,12 +149,36 @@ export class Giver {
     return Math.min(place, core.writeBack.flushLog());
   }
 
+  /** Says that an inode is not used any more, when what was changed about it is applied. */
+  async closed(file: FileState, isNameless: boolean): Promise<void> {
+    const core = this.#core;
+    const { tree, ino } = file;
+    const place = this.#flush([prefixOf(tree, ino)]);
+    if (place > core.writeBack.appliedPlace) await core.writeBack.whenApplied(place);
+    // It may have been opened again meanwhile; then it says so when it is closed for good.
+    if (core.ended !== 0 || (file.opens > 0 && !isNameless)) return;
+    file.isToldOpen = false;
+    core.files.settle(file);
+    const afterBatch = core.writeBack.applied;
+    this.#peer.notify('closed', { inodes: [{ tree, ino, isNameless }], afterBatch });
+  }
+
   /** Sends a release of what is clean already. */
   release(changes: readonly ModeChange[], ranges: readonly TreeRange[]): void {
     const core = this.#core;
     const open: TreeInode[] = [];
     for (const range of ranges) {
-      for (const { opens, tree, ino } of filesIn(core, range)) if (opens > 0) open.push({ tree, ino });
+      for (const node of core.orphans) {
+        const tree = core.treeOf(node);
+        const ino = core.inoOf(node);
+        if (rangesOverlap(range, prefixOf(tree, ino))) core.files.make(node, tree, ino);
+      }
+      for (const file of filesIn(core, range)) {
+        const { tree, ino } = file;
+        if (file.opens === 0 && !core.orphans.has(file.node)) continue;
+        file.isToldOpen = true;
+        open.push({ tree, ino });
+      }
     }
     const afterBatch = core.writeBack.applied;
     for (let at = 0; at < changes.length || at < open.length; at += Math.min(RANGES_MAX, OPEN_INODES_MAX)) {

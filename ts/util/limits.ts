@@ -38,6 +38,8 @@ export const WANTS_MAX = 4096;
 export const RANGES_MAX = 8192;
 /** Open inodes named in one release. */
 export const OPEN_INODES_MAX = 8192;
+/** Inodes that all sessions together may have open beyond their grants; 100 bytes each at the server. */
+export const OPEN_INODES_ALL_MAX = 1_000_000;
 /** Extents in one read data request. Small files are read by the hundred. */
 export const READ_EXTENTS_MAX = 4096;
 /** Bytes of data that one read data request may name: one body, less its checksums (4 bytes a sector). */

@@ -162,7 +162,8 @@ export class ClientOperations implements Operations {
     if (isDirectoryNode(core, node)) core.writeBack.flush();
     else logInode(core, node);
     core.writeBack.changed();
-    const result = await this.#sync();
+    const flushed = await this.#fetcher.flushOthers(core.treeOf(node), core.inoOf(node));
+    const result = (await this.#sync()) || flushed;
     // The node's own error first; one that no open file can tell goes to whoever syncs next.
     const own = flush(core, node);
     if (own !== 0) core.lostErrno = 0;
