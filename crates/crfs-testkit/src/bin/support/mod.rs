@@ -6,6 +6,8 @@
 
 #![allow(dead_code)] // Each program uses its part.
 
+pub mod sys;
+
 use std::ffi::{CString, OsStr, OsString};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
