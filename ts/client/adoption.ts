@@ -9,6 +9,7 @@
 
 import type { Buffer } from 'node:buffer';
 import { sectorCeil } from '../item/apply_extent.ts';
+import { cutExtent, ExtentType, extentLength, extentType } from '../item/extent_data.ts';
 import { DERIVED, ItemType } from '../item/key.ts';
 import { CorruptionError, ProtocolError } from '../util/errors.ts';
 import type { Key, TreeRange } from '../util/range.ts';
@@ -101,24 +102,67 @@ function adoptItems(core: Core, page: ItemPage, view: DataView, tree: number, fr
   const isDerived = from.type === ItemType.inodeItem && from.offset === DERIVED;
   const first = page.lowerBound(from.objectid, from.type, isDerived ? 0 : from.offset);
   const end = page.lowerBound(to.objectid, to.type, to.offset);
+  if (first > 0) adoptExtentOver(core, page, view, tree, first - 1, from, to);
   for (let slot = first; slot < end; slot++) {
     const objectid = page.objectid(slot);
     const type = page.type(slot);
     const offset = page.offset(slot);
     const start = page.dataStart(slot);
     const size = page.dataSize(slot);
-    if (!itemIsSound(type, offset, view, start, size)) {
-      throw new CorruptionError(
-        `corrupt item from the server: tree ${tree} key (${objectid} ${type} ${offset})`,
-      );
-    }
+    requireSound(tree, objectid, type, offset, view, start, size);
     if (type === ItemType.inodeItem && core.items.find(tree, objectid, type, offset)) {
       // Known under a grant of its other half.
       core.items.bytes.set(page.bytes.subarray(start, start + size), core.items.start);
+    } else if (type === ItemType.extentData && reachesOver(view, start, offset, objectid, to)) {
+      const value = cutExtent(view, start, size, 0, to.offset - offset);
+      core.items.adopt(tree, objectid, type, offset, value, 0, size);
     } else {
       core.items.adopt(tree, objectid, type, offset, page.bytes, start, size);
     }
   }
+}
+
+/** Takes the part of an extent before the slots that lies behind the start: of its beginning something newer is held. */
+function adoptExtentOver(
+  core: Core,
+  page: ItemPage,
+  view: DataView,
+  tree: number,
+  slot: number,
+  from: Key,
+  to: Key,
+): void {
+  if (from.type !== ItemType.extentData || page.type(slot) !== from.type) return;
+  if (page.objectid(slot) !== from.objectid) return;
+  const offset = page.offset(slot);
+  const start = page.dataStart(slot);
+  const size = page.dataSize(slot);
+  requireSound(tree, from.objectid, from.type, offset, view, start, size);
+  const skipped = from.offset - offset;
+  if (extentType(view, start) === ExtentType.inline || extentLength(view, start) <= skipped) return;
+  const isSame = to.objectid === from.objectid && to.type === from.type;
+  const value = cutExtent(view, start, size, skipped, isSame ? to.offset - from.offset : Infinity);
+  core.items.adopt(tree, from.objectid, from.type, from.offset, value, 0, size);
+}
+
+/** Whether a cuttable extent at `offset` reaches over the end of what is taken. */
+function reachesOver(view: DataView, start: number, offset: number, ino: number, to: Key): boolean {
+  if (to.objectid !== ino || to.type !== ItemType.extentData) return false;
+  return extentType(view, start) !== ExtentType.inline && offset + extentLength(view, start) > to.offset;
+}
+
+/** @throws CorruptionError */
+function requireSound(
+  tree: number,
+  objectid: number,
+  type: number,
+  offset: number,
+  view: DataView,
+  start: number,
+  size: number,
+): void {
+  if (itemIsSound(type, offset, view, start, size)) return;
+  throw new CorruptionError(`corrupt item from the server: tree ${tree} key (${objectid} ${type} ${offset})`);
 }
 
 /** Takes the data of small files in that came beside their items. */

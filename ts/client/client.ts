@@ -258,7 +258,7 @@ export class Client {
     core.lostErrno = errno;
     for (const node of losses.inodes) {
       core.files.make(node, core.treeOf(node), core.inoOf(node)).error = errno;
-      core.nextIndex.delete(node);
+      core.forgetNextIndex(node);
     }
     for (const { tree, dir, name } of losses.names) core.kernel.dropName(core.nodeOf(tree, dir), name);
     this.#options.log(`${losses.changes} changes were lost with it`);

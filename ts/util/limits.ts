@@ -80,6 +80,8 @@ export const WAITERS_MAX = 65_536;
 export const WIDE_BYTES: number = 128 * KIB;
 /** Inode numbers that a wide want may span: never the whole tree, however empty it is. */
 export const WIDE_INODES_MAX = 16_384;
+/** How long after it last wanted to write a session counts as one that writes, milliseconds. */
+export const WRITER_MS = 10_000;
 /** Inode numbers handed out at once at most. A client asks for the next run before this one is used up. */
 export const INODE_RUN_MAX = 65_536;
 /** Highest inode number that is given out: they stay exact in a double, with room for the ranges' ends. */

@@ -70,6 +70,8 @@ export function readlink(core: Core, node: number, target: Uint8Array): number {
   if (!isSymlink(inodeMode(items.view, items.start))) return -Errno.EINVAL;
   if (!items.find(tree, ino, ItemType.extentData, 0)) return -Errno.EIO;
   if (extentType(items.view, items.start) !== ExtentType.inline) return -Errno.EIO;
+  // The kernel keeps a target as a page.
+  if (!core.mayGivePages(node, 0, 4096)) return MISS;
   const length = Math.min(target.length, items.size - EXTENT_HEAD_BYTES);
   const start = items.start + EXTENT_HEAD_BYTES;
   target.set(items.bytes.subarray(start, start + length));
@@ -87,7 +89,10 @@ export function directoryEnd(core: Core, node: number): number {
   if (tail === undefined) return Infinity;
   const items = core.items;
   const hasLast = items.seekBefore(tree, dir, type + 1, 0) && items.objectid === dir && items.type === type;
-  return hasLast ? items.offset + 1 : Infinity;
+  // Below the part that is held to the end there may be entries that are not known.
+  const isCut = tail.start.objectid === dir && tail.start.type === type;
+  const lowest = isCut ? tail.start.offset : 0;
+  return Math.max(lowest, hasLast ? items.offset + 1 : 2);
 }
 
 export function readdir(

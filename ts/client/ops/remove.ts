@@ -134,7 +134,7 @@ export function dropIfUnused(core: Core, node: number): void {
     file.error = 0;
     core.files.settle(file);
   }
-  core.nextIndex.delete(node);
+  core.forgetNextIndex(node);
   if (core.ended !== 0 || !core.items.find(tree, ino, ItemType.inodeItem, 0)) return;
   core.writeBack.open.log.dropInode(tree, ino);
   applyDropInode(core.items, tree, ino);
