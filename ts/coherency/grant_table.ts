@@ -58,6 +58,13 @@ export interface Operation {
   readonly grants: NewGrant[];
 }
 
+/** An operation that waits. */
+export interface Wait {
+  readonly operation: Operation;
+  /** Sessions that hold what it wants. Empty when it waits for others to be served first. */
+  readonly heldBy: readonly number[];
+}
+
 export type Output =
   /** The operation holds all its wants: read what the reply needs, send it, then `announce`. */
   | { readonly kind: 'granted'; readonly operation: Operation }
@@ -306,6 +313,36 @@ export class GrantTable {
   /** Whether any session holds a key of `range` in any mode. */
   isHeld(range: TreeRange): boolean {
     return !this.#holders.forEachIn(range, () => false);
+  }
+
+  /** Whether a part of `range` was asked back of the session and is still held in a greater mode. */
+  isRevoking(session: number, range: TreeRange): boolean {
+    const own = this.#sessions.get(session);
+    return own !== undefined && !own.revoking.forEachIn(range, () => false);
+  }
+
+  /** Operations that wait, in order of arrival, and who stands in their way; `count` at most. For reports. */
+  waits(count: number): Wait[] {
+    return this.#waiters.inOrder(count).map((operation) => {
+      const heldBy = new Set<number>();
+      for (const want of operation.wants) {
+        this.#holders.forEachIn(want, (_start, _end, holders) => {
+          if (!modesConflict(holders.mode, want.mode)) return true;
+          for (const session of holders.sessions) if (session !== operation.session) heldBy.add(session);
+          return true;
+        });
+      }
+      return { operation, heldBy: [...heldBy] };
+    });
+  }
+
+  /** Ranges that a session holds in each mode. */
+  heldModes(session: number): Map<Mode, number> {
+    const modes = new Map<Mode, number>();
+    this.#sessions.get(session)?.held.forEach((_tree, _start, _end, mode) => {
+      modes.set(mode, (modes.get(mode) ?? 0) + 1);
+    });
+    return modes;
   }
 
   /** Whether the session holds all of `range` in a mode that satisfies `mode`. */

@@ -9,6 +9,7 @@ import { InodeRuns, SpaceCredits } from '../coherency/reserve.ts';
 import type { Volume } from '../store/volume.ts';
 import type { Clock } from '../util/clock.ts';
 import type { Crc32c } from '../util/crc32c.ts';
+import { Durations } from '../util/durations.ts';
 import {
   COMMIT_DIRTY_BYTES,
   COMMIT_INTERVAL_MS,
@@ -19,6 +20,7 @@ import {
 import { MessageCounters } from '../wire/counters.ts';
 import type { ModeChange } from '../wire/message.ts';
 import { CommitPolicy } from './commit.ts';
+import { RevokeLog } from './revoke_log.ts';
 import type { Session } from './session.ts';
 
 export interface ServerOptions {
@@ -62,6 +64,11 @@ export class ServerState {
   stopping = false;
   batchesApplied = 0;
   batchesRefused = 0;
+  readonly revokes: RevokeLog;
+  /** How long operations waited for their grants. */
+  readonly grantWaits: Durations = new Durations();
+  /** When operations that wait for grants came, milliseconds of the clock. */
+  readonly #waitingSince = new Map<Operation, number>();
   revokesSent = 0;
   readonly #granted = new Map<Operation, () => void>();
   #delivering = false;
@@ -77,6 +84,7 @@ export class ServerState {
     this.leaseMs = options.leaseMs ?? LEASE_MS;
     this.startedMs = options.clock.nowMs();
     this.writableTrees = options.volume.writableTrees();
+    this.revokes = new RevokeLog(options.clock, this.table);
     this.commit = new CommitPolicy({
       clock: options.clock,
       intervalMs: options.commitIntervalMs ?? COMMIT_INTERVAL_MS,
@@ -94,11 +102,20 @@ export class ServerState {
   /** Calls `onGranted` when the operation is granted; never if its session ends first. */
   whenGranted(operation: Operation, onGranted: () => void): void {
     this.#granted.set(operation, onGranted);
+    this.#waitingSince.set(operation, this.clock.nowMs());
+  }
+
+  /** For how long an operation has waited for its grants, milliseconds. */
+  waitedMs(operation: Operation): number {
+    return this.clock.nowMs() - (this.#waitingSince.get(operation) ?? this.clock.nowMs());
   }
 
   /** An operation's session is over. */
   forget(operations: Iterable<Operation>): void {
-    for (const operation of operations) this.#granted.delete(operation);
+    for (const operation of operations) {
+      this.#granted.delete(operation);
+      this.#waitingSince.delete(operation);
+    }
   }
 
   /** Sends what the table has to say. */
@@ -111,6 +128,8 @@ export class ServerState {
         if (output.kind === 'granted') {
           const onGranted = this.#granted.get(output.operation);
           this.#granted.delete(output.operation);
+          this.grantWaits.add(this.waitedMs(output.operation));
+          this.#waitingSince.delete(output.operation);
           onGranted?.();
         } else {
           this.#sendRevoke(output.session, output.ranges);
@@ -123,8 +142,10 @@ export class ServerState {
   #sendRevoke(id: number, ranges: readonly ModeChange[]): void {
     const peer = this.sessions.get(id)?.peer;
     for (let at = 0; at < ranges.length; at += RANGES_MAX) {
+      const part = ranges.slice(at, at + RANGES_MAX);
       this.revokesSent++;
-      peer?.notify('revoke', { ranges: ranges.slice(at, at + RANGES_MAX) });
+      this.revokes.sent(id, part);
+      peer?.notify('revoke', { ranges: part });
     }
   }
 

@@ -47,7 +47,7 @@ export const READ_BYTES_MAX: number = BODY_BYTES_MAX - BODY_BYTES_MAX / 512;
 /** Characters of the text of an error, goodbye or client name: one line of a log. */
 export const TEXT_MAX = 1024;
 /** Bytes of JSON in a reply to stats. */
-export const STATS_TEXT_MAX: number = 256 * KIB;
+export const STATS_TEXT_MAX: number = MIB;
 /** Features in a greeting. */
 export const FEATURES_MAX = 64;
 /** Bytes of an export path (PATH_MAX of Linux). */
