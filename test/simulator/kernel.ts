@@ -101,6 +101,14 @@ export interface KernelOptions {
   readonly mayKeepListing: (node: number) => boolean;
   /** The inode that a name leads to at this moment, in the model; 0 if there is none. */
   readonly nodeAt: (dir: number, name: string) => number;
+  /**
+   * Whether the name may go now: not while it is the last one of an inode that somebody uses, as long as nameless inodes
+   * are not right. Then forgetting a nameless inode takes no time either.
+   */
+  readonly mayRemove: (dir: number, name: string) => boolean;
+  readonly forgetsAtOnce: boolean;
+  /** Whether an inode has names at this moment, in the model. */
+  readonly hasNames: (node: number) => boolean;
   readonly count: (what: string) => void;
 }
 
@@ -330,12 +338,28 @@ export class SimulatedKernel implements KernelCache {
     for (const index of [...inode.pages.keys()]) this.#dropPage(inode, index);
     this.#inodes.delete(node);
     const count = this.#lookups.get(node) ?? 0;
-    const { time, random } = this.#options;
-    time.setTimer(random.below(8) / 8, () => {
+    const { time, random, forgetsAtOnce } = this.#options;
+    const forget = (): void => {
       const left = (this.#lookups.get(node) ?? 0) - count;
       if (left > 0) this.#lookups.set(node, left);
       else if (this.#lookups.delete(node) && !this.isDead) this.#ops.forget(node);
-    });
+    };
+    if (forgetsAtOnce) forget();
+    else time.setTimer(random.below(8) / 8, forget);
+  }
+
+  /** Whether a program has the inode open or is on its way to it. */
+  isUsed(node: number): boolean {
+    const inode = this.#inodes.get(node);
+    return inode !== undefined && inode.uses > this.#namesOf(node).length;
+  }
+
+  #namesOf(node: number): [Inode, Dentry][] {
+    const found: [Inode, Dentry][] = [];
+    for (const parent of this.#inodes.values()) {
+      for (const dentry of parent.dentries.values()) if (dentry.node === node) found.push([parent, dentry]);
+    }
+    return found;
   }
 
   /** Memory gets short: drops names that nobody uses, and with them inodes. */
@@ -627,20 +651,30 @@ export class SimulatedKernel implements KernelCache {
     if (found < 0) return found;
     const name = nameOf(text);
     return this.#request(() => {
+      if (!this.#options.mayRemove(dir, text)) return -Errno.EBUSY;
       const result = isRmdir ? this.#ops.rmdir(dir, name.bytes) : this.#ops.unlink(dir, name.bytes);
       if (result === MISS || this.#isLost(result)) return result;
       const victim = this.#options.nodeAt(dir, text);
       const seen = result >= 0 ? this.#seen(dir, victim) : [];
       this.#judge({ kind: 'remove', dir, name: text, isRmdir, result, seen });
       if (result < 0) return result;
-      this.#gone(dir, text, victim);
+      this.#victimGone(victim, isRmdir);
+      this.#gone(dir, text);
       return result;
     });
   }
 
-  #gone(dir: number, text: string, node: number): void {
+  /** A name of the inode went: its attributes changed; a directory loses the names that were cached below it. */
+  #victimGone(node: number, isDirectory: boolean): void {
     const victim = this.#inodes.get(node);
-    if (victim !== undefined) victim.isAttrValid = false;
+    if (victim === undefined) return;
+    victim.isAttrValid = false;
+    if (isDirectory) for (const child of [...victim.dentries.values()]) this.#dropDentry(victim, child);
+    if (!this.#options.forgetsAtOnce || this.#options.hasNames(node)) return;
+    for (const [parent, dentry] of this.#namesOf(node)) this.#dropDentry(parent, dentry);
+  }
+
+  #gone(dir: number, text: string): void {
     const parent = this.#inodes.get(dir);
     const dentry = parent?.dentries.get(text);
     if (parent !== undefined && dentry !== undefined) this.#dropDentry(parent, dentry);
@@ -663,12 +697,13 @@ export class SimulatedKernel implements KernelCache {
     const target = nameOf(targetText);
     return this.#request(() => {
       const flags = noReplace ? 1 : 0;
+      if (!this.#options.mayRemove(targetDir, targetText)) return -Errno.EBUSY;
       const result = this.#ops.rename(sourceDir, source.bytes, targetDir, target.bytes, flags);
       if (result === MISS || this.#isLost(result)) return result;
       const { nodeAt } = this.#options;
       const moved = nodeAt(sourceDir, sourceText);
-      const seen =
-        result >= 0 ? this.#seen(sourceDir, targetDir, moved, nodeAt(targetDir, targetText)) : [];
+      const victim = nodeAt(targetDir, targetText);
+      const seen = result >= 0 ? this.#seen(sourceDir, targetDir, moved, victim) : [];
       this.#judge({
         kind: 'rename',
         sourceDir,
@@ -679,7 +714,9 @@ export class SimulatedKernel implements KernelCache {
         result,
         seen,
       });
-      if (result >= 0) this.#moved(sourceDir, source, targetDir, target);
+      if (result < 0) return result;
+      if (victim !== moved) this.#victimGone(victim, this.isDirectory(victim));
+      this.#moved(sourceDir, source, targetDir, target);
       return result;
     });
   }

@@ -29,11 +29,12 @@ export const FAULTS: readonly Fault[] = [
  *
  * - `orphans`: a file without a name lives until its last close on any client.
  * - `leaving-pages`: what a READ, WRITE or READDIR brings while its range is being given back does not stay in the kernel.
+ * - `several-ranges`: operations that need several ranges do not rob each other for ever.
  * - `fsync`: fsync of a file makes every client's completed writes to it durable.
  * - `extents`: files so large that their bytes are granted in windows.
  * - `lease`: a client that the server cannot reach stops answering before its lease ends.
  */
-export const SWITCHES = ['orphans', 'leaving-pages', 'fsync', 'extents', 'lease'] as const;
+export const SWITCHES = ['orphans', 'leaving-pages', 'several-ranges', 'fsync', 'extents', 'lease'] as const;
 export type Switch = (typeof SWITCHES)[number];
 
 export interface Settings {

@@ -33,6 +33,8 @@ import { VirtualTime } from './virtual_time.ts';
 const ROOT = 1;
 /** An operation of a live client may wait so long, milliseconds, beyond what silence of others explains. */
 const WAIT_MAX_MS = 60_000;
+/** After so long others give way to an operation, where the product does not see to that. */
+const GIVE_WAY_MS = 5_000;
 /** How often what is held is compared, in events. */
 const COMPARE_EVENTS = 2000;
 const VIRTUAL_LIMIT_MS = 24 * 3_600_000;
@@ -180,7 +182,7 @@ export class Simulation {
       events: this.events,
       virtualMs: this.time.nowMs(),
       digest: this.trace.digest,
-      lines: this.#violation === null ? [] : this.trace.last(60),
+      lines: this.#violation === null ? [] : this.trace.last(Number(process.env["LINES"] ?? 60)),
       counts: this.counts,
     };
   }
@@ -245,6 +247,9 @@ export class Simulation {
       mayKeepPages: (node) => this.#mayKeep(client!, node, ItemType.extentData),
       mayKeepListing: (node) => this.#mayKeep(client!, node, ItemType.dirIndex),
       nodeAt: (dir, name) => this.#model.get(dir)?.names.get(name) ?? 0,
+      mayRemove: (dir, name) => this.#mayRemove(dir, name),
+      forgetsAtOnce: !this.settings.on.has('orphans'),
+      hasNames: (node) => (this.#model.get(node)?.nlink ?? 0) > 0,
       count: (what) => this.#count(what),
     });
     client = await Client.connect({
@@ -293,6 +298,15 @@ export class Simulation {
     return inner.leaving.forEachIn(range, () => false);
   }
 
+  /** Without the switch `orphans` no inode that somebody uses loses its last name. */
+  #mayRemove(dir: number, name: string): boolean {
+    if (this.settings.on.has('orphans')) return true;
+    const node = this.#model.get(dir)?.names.get(name);
+    const inode = node === undefined ? undefined : this.#model.get(node);
+    if (inode === undefined || inode.nlink > 1) return true;
+    return !this.#mounts.some((mount) => mount.kernel.isUsed(inode.node));
+  }
+
   /** Some directories and files to begin with. */
   async #prepare(mount: Mount): Promise<void> {
     const out = new AttrOut();
@@ -314,6 +328,7 @@ export class Simulation {
     while (!this.#isStopping && this.#violation === null) {
       await time.sleep((scenario.thinkMs * random.below(1024)) / 512);
       if (this.events >= this.settings.events) this.#isStopping = true;
+      while (this.#mustGiveWay()) await time.sleep(100 + random.below(100));
       const doing: Doing = { text: '', sinceMs: time.nowMs() };
       mount.doing.add(doing);
       try {
@@ -326,6 +341,16 @@ export class Simulation {
       if (random.oneIn(16)) mount.kernel.shrink();
     }
     each.closeAll();
+  }
+
+  /** Without the switch `several-ranges` nobody begins anything while an operation waits for long. */
+  #mustGiveWay(): boolean {
+    if (this.settings.on.has('several-ranges') || this.#violation !== null) return false;
+    const patienceMs = this.time.nowMs() - GIVE_WAY_MS;
+    return this.#mounts.some((mount) => {
+      for (const doing of mount.doing) if (doing.sinceMs < patienceMs) return true;
+      return false;
+    });
   }
 
   /** Looks every second whether every operation makes progress. */
