@@ -270,7 +270,12 @@ export class Core {
     return this.leaving.get(tree, objectid, type, offset) === undefined;
   }
 
+  /** Remembers a directory's next index; not while its index is being given back, or others would move it unseen. */
   setNextIndex(node: number, index: number): void {
+    if (!this.isLasting(this.treeOf(node), this.inoOf(node), ItemType.dirIndex, index)) {
+      this.nextIndex.delete(node);
+      return;
+    }
     if (this.nextIndex.size >= NEXT_INDEX_MAX) this.nextIndex.clear();
     this.nextIndex.set(node, index);
   }
