@@ -110,6 +110,50 @@ export interface KernelOptions {
   /** Whether an inode has names at this moment, in the model. */
   readonly hasNames: (node: number) => boolean;
   readonly count: (what: string) => void;
+  readonly patience: Patience;
+}
+
+/** A request that waits. */
+export interface Parked {
+  readonly sinceMs: number;
+}
+
+/**
+ * Sees to it that an old request gets its turn where the product does not: others stand back from it.
+ */
+export class Patience {
+  readonly #time: VirtualTime;
+  readonly #limitMs: number;
+  /** Oldest first. */
+  readonly #parked = new Set<Parked>();
+
+  /** @param limitMs - age from which a request goes before all others; Infinity: never */
+  constructor(time: VirtualTime, limitMs: number) {
+    this.#time = time;
+    this.#limitMs = limitMs;
+  }
+
+  enter(): Parked {
+    const parked = { sinceMs: this.#time.nowMs() };
+    this.#parked.add(parked);
+    return parked;
+  }
+
+  leave(parked: Parked): void {
+    this.#parked.delete(parked);
+  }
+
+  /** Waits while some other request is that old and older than this one. */
+  async standBack(own: Parked | null): Promise<void> {
+    while (this.#isLate(own)) await this.#time.sleep(50);
+  }
+
+  #isLate(own: Parked | null): boolean {
+    for (const oldest of this.#parked) {
+      return oldest !== own && this.#time.nowMs() - oldest.sinceMs > this.#limitMs;
+    }
+    return false;
+  }
 }
 
 interface Invalidations {
@@ -396,16 +440,20 @@ export class SimulatedKernel implements KernelCache {
     if (result !== MISS) return result;
     this.misses++;
     this.waiting++;
-    do {
-      const error = await this.#ops.fetchMissing();
-      if (error < 0) {
-        this.waiting--;
-        return error;
-      }
-      result = run();
-    } while (result === MISS);
-    this.waiting--;
-    return result;
+    const { patience } = this.#options;
+    const own = patience.enter();
+    try {
+      do {
+        const error = await this.#ops.fetchMissing();
+        if (error < 0) return error;
+        await patience.standBack(own);
+        result = run();
+      } while (result === MISS);
+      return result;
+    } finally {
+      this.waiting--;
+      patience.leave(own);
+    }
   }
 
   #judge(step: Step): void {

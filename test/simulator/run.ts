@@ -25,6 +25,7 @@ for (let seed = Number(values.seed); seed < Number(values.seed) + Number(values.
     clientsMax: max ?? min!,
     on: new Set(values.on as Switch[]),
     fault: null,
+    isVerbose: process.env['VERBOSE'] !== undefined,
   };
   const t0 = performance.now();
   const outcome = await simulate(settings);

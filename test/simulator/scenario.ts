@@ -44,6 +44,8 @@ export interface Settings {
   readonly clientsMax: number;
   readonly on: ReadonlySet<Switch>;
   readonly fault: Fault | null;
+  /** Messages go into the trace too. */
+  readonly isVerbose: boolean;
 }
 
 export interface LinkKind {

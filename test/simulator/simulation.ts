@@ -20,9 +20,11 @@ import { errorText } from '../../ts/util/errors.ts';
 import { Prng } from '../../ts/util/prng.ts';
 import type { Key } from '../../ts/util/range.ts';
 import { MessageCounters } from '../../ts/wire/counters.ts';
-import { type FileExtent, Mode } from '../../ts/wire/message.ts';
+import { decodeControl } from '../../ts/wire/codec.ts';
+import type { FieldType } from '../../ts/wire/field.ts';
+import { type FileExtent, Mode, messageName, messages } from '../../ts/wire/message.ts';
 import { applyStep, type Step, stepText } from './history.ts';
-import { type Listing, SimulatedKernel } from './kernel.ts';
+import { type Listing, Patience, SimulatedKernel } from './kernel.ts';
 import { copyAttributes, Model } from './model.ts';
 import { Link } from './network.ts';
 import { type Doing, Process } from './programs.ts';
@@ -115,6 +117,7 @@ export class Simulation {
   readonly #server: Server;
   readonly #mounts: Mount[] = [];
   readonly #listings = new Set<ListingWatch>();
+  readonly #patience: Patience;
   readonly #counters = new MessageCounters();
   readonly #logs: string[] = [];
   #steps = 0;
@@ -130,6 +133,7 @@ export class Simulation {
     this.#random = this.scenario.random;
     this.trace = new Trace(() => this.time.nowMs());
     const { time } = this;
+    this.#patience = new Patience(time, settings.on.has('several-ranges') ? Infinity : GIVE_WAY_MS);
     const { readDelayMs, applyDelayMs, commitDelayMs } = this.scenario;
     const random = this.#fork();
     const delays = { read: readDelayMs, apply: applyDelayMs, commit: commitDelayMs };
@@ -232,7 +236,7 @@ export class Simulation {
       time,
       random: this.#fork(),
       ...random.pick(scenario.links),
-      onFrame: () => true,
+      onFrame: (fromServer, isArrival, frame) => this.#onFrame(number, fromServer, isArrival, frame),
     });
     this.#server.accept(link.server);
     let client: Client | null = null;
@@ -251,6 +255,7 @@ export class Simulation {
       forgetsAtOnce: !this.settings.on.has('orphans'),
       hasNames: (node) => (this.#model.get(node)?.nlink ?? 0) > 0,
       count: (what) => this.#count(what),
+      patience: this.#patience,
     });
     client = await Client.connect({
       transport: link.client,
@@ -282,6 +287,11 @@ export class Simulation {
     }
     this.#mounts.push(mount);
     return mount;
+  }
+
+  #onFrame(client: number, fromServer: boolean, isArrival: boolean, frame: Buffer): boolean {
+    if (this.settings.isVerbose) this.trace.note(`c${client}`, frameText(fromServer, isArrival, frame));
+    return true;
   }
 
   /** Whether what a reply brings may stay in the kernel although its range is being given back. */
@@ -328,7 +338,7 @@ export class Simulation {
     while (!this.#isStopping && this.#violation === null) {
       await time.sleep((scenario.thinkMs * random.below(1024)) / 512);
       if (this.events >= this.settings.events) this.#isStopping = true;
-      while (this.#mustGiveWay()) await time.sleep(100 + random.below(100));
+      await this.#patience.standBack(null);
       const doing: Doing = { text: '', sinceMs: time.nowMs() };
       mount.doing.add(doing);
       try {
@@ -341,16 +351,6 @@ export class Simulation {
       if (random.oneIn(16)) mount.kernel.shrink();
     }
     each.closeAll();
-  }
-
-  /** Without the switch `several-ranges` nobody begins anything while an operation waits for long. */
-  #mustGiveWay(): boolean {
-    if (this.settings.on.has('several-ranges') || this.#violation !== null) return false;
-    const patienceMs = this.time.nowMs() - GIVE_WAY_MS;
-    return this.#mounts.some((mount) => {
-      for (const doing of mount.doing) if (doing.sinceMs < patienceMs) return true;
-      return false;
-    });
   }
 
   /** Looks every second whether every operation makes progress. */
@@ -501,6 +501,27 @@ function listingFault(watch: ListingWatch, listing: Listing): string | null {
   }
   for (const name of listing.twice) if (!watch.added.has(name)) return `${name} came twice`;
   return null;
+}
+
+/** A message in words. */
+function frameText(fromServer: boolean, isArrival: boolean, frame: Buffer): string {
+  const name = messageName(frame[5]!)!;
+  const isReply = (frame[6]! & 1) !== 0;
+  const way = `${isArrival ? 'gets' : 'sends'}`;
+  const who = fromServer === isArrival ? 'client' : 'server';
+  const control = frame.subarray(24, 24 + frame.readUInt32LE(12));
+  if (isReply && (frame[6]! & 2) !== 0) return `${who} ${way} error to ${name} ${frame.readUInt32LE(8)}`;
+  const spec = messages[name];
+  const fields = decodeControl<unknown>((isReply ? spec.reply : spec.fields) as FieldType<unknown>, control, name);
+  const text = JSON.stringify(fields, (_key, value: unknown) => {
+    if (typeof value === 'bigint') return String(value);
+    if (typeof value === 'object' && value !== null && 'objectid' in value) {
+      const key = value as Key;
+      return `${key.objectid}.${key.type}.${key.offset}`;
+    }
+    return value;
+  });
+  return `${who} ${way} ${isReply ? 'reply to ' : ''}${name} ${frame.readUInt32LE(8)}: ${text.replaceAll('"', '').slice(0, 400)}`;
 }
 
 /** Lets every promise that is settled be followed to its end. */
