@@ -415,7 +415,8 @@ export class SimulatedKernel implements KernelCache {
       const parent = random.pick(parents);
       for (const dentry of [...parent.dentries.values()]) {
         const child = this.#inodes.get(dentry.node);
-        if ((child === undefined || child.dentries.size === 0) && random.oneIn(2)) this.#dropDentry(parent, dentry);
+        if ((child === undefined || child.dentries.size === 0) && random.oneIn(2))
+          this.#dropDentry(parent, dentry);
       }
     }
     if (this.#pages <= pagesMax) return;

@@ -191,7 +191,8 @@ export class Model {
       if (!inode.isDirectory && victim.isDirectory) errors.push(Errno.EISDIR);
       if (inode.isDirectory && victim.isDirectory && victim.names.size > 0) errors.push(Errno.ENOTEMPTY);
     }
-    if (inode.isDirectory && target !== undefined && this.isBelow(targetNode, node)) errors.push(Errno.EINVAL);
+    if (inode.isDirectory && target !== undefined && this.isBelow(targetNode, node))
+      errors.push(Errno.EINVAL);
     return errors;
   }
 
@@ -297,7 +298,11 @@ export class Model {
     }
   }
 
-  set<Field extends keyof Attributes | 'parent'>(inode: ModelInode, field: Field, value: ModelInode[Field]): void {
+  set<Field extends keyof Attributes | 'parent'>(
+    inode: ModelInode,
+    field: Field,
+    value: ModelInode[Field],
+  ): void {
     const old = inode[field];
     this.undo.push(() => {
       inode[field] = old;

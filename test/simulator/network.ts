@@ -53,7 +53,9 @@ export class Link {
     this.isBroken = true;
     this.client.end(new Error('the connection broke'));
     const { time, random, latencyMs } = this.options;
-    time.setTimer(latencyMs * (1 + random.below(20)), () => this.server.end(new Error('the connection broke')));
+    time.setTimer(latencyMs * (1 + random.below(20)), () =>
+      this.server.end(new Error('the connection broke')),
+    );
   }
 }
 

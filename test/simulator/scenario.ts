@@ -46,6 +46,8 @@ export interface Settings {
   readonly fault: Fault | null;
   /** Messages go into the trace too. */
   readonly isVerbose: boolean;
+  /** Lines of the trace in the report of a failure. */
+  readonly lines: number;
 }
 
 export interface LinkKind {

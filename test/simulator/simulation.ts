@@ -19,8 +19,8 @@ import type { Crc32c } from '../../ts/util/crc32c.ts';
 import { errorText } from '../../ts/util/errors.ts';
 import { Prng } from '../../ts/util/prng.ts';
 import type { Key } from '../../ts/util/range.ts';
-import { MessageCounters } from '../../ts/wire/counters.ts';
 import { decodeControl } from '../../ts/wire/codec.ts';
+import { MessageCounters } from '../../ts/wire/counters.ts';
 import type { FieldType } from '../../ts/wire/field.ts';
 import { type FileExtent, Mode, messageName, messages } from '../../ts/wire/message.ts';
 import { applyStep, type Step, stepText } from './history.ts';
@@ -35,6 +35,8 @@ import { VirtualTime } from './virtual_time.ts';
 const ROOT = 1;
 /** An operation of a live client may wait so long, milliseconds, beyond what silence of others explains. */
 const WAIT_MAX_MS = 60_000;
+/** The same while operations may rob each other, and only get through one after the other. */
+const LONG_WAIT_MAX_MS = 1_200_000;
 /** After so long others give way to an operation, where the product does not see to that. */
 const GIVE_WAY_MS = 5_000;
 /** How often what is held is compared, in events. */
@@ -119,7 +121,6 @@ export class Simulation {
   readonly #listings = new Set<ListingWatch>();
   readonly #patience: Patience;
   readonly #counters = new MessageCounters();
-  readonly #logs: string[] = [];
   #steps = 0;
   #writes = 0;
   #comparedAt = 0;
@@ -186,7 +187,7 @@ export class Simulation {
       events: this.events,
       virtualMs: this.time.nowMs(),
       digest: this.trace.digest,
-      lines: this.#violation === null ? [] : this.trace.last(Number(process.env["LINES"] ?? 60)),
+      lines: this.#violation === null ? [] : this.trace.last(this.settings.lines),
       counts: this.counts,
     };
   }
@@ -267,7 +268,7 @@ export class Simulation {
       counters: this.#counters,
       log: (line) => {
         this.trace.note(`c${number}:`, line);
-        this.#logs.push(line);
+        if (line.startsWith('the server refused')) this.#fail(new Violation('no batch is refused', line));
       },
     });
     client.attachKernel(kernel);
@@ -357,9 +358,10 @@ export class Simulation {
   #watch(): void {
     this.time.setTimer(1000, () => {
       const nowMs = this.time.nowMs();
+      const limitMs = this.settings.on.has('several-ranges') ? WAIT_MAX_MS : LONG_WAIT_MAX_MS;
       for (const mount of this.#mounts) {
         for (const doing of mount.doing) {
-          if (nowMs - doing.sinceMs > WAIT_MAX_MS)
+          if (nowMs - doing.sinceMs > limitMs)
             throw new Violation('progress', `client ${mount.number} waits since ${doing.sinceMs} ms`);
         }
       }
@@ -375,7 +377,10 @@ export class Simulation {
     const wrong = applyStep(this.#model, step, { forgottenOrphans: !this.settings.on.has('orphans') });
     this.#model.undo.length = 0;
     if (wrong === null) return;
-    const violation = new Violation('reads see the last write', `client ${client}: ${stepText(step)}: ${wrong}`);
+    const violation = new Violation(
+      'reads see the last write',
+      `client ${client}: ${stepText(step)}: ${wrong}`,
+    );
     this.#fail(violation);
     throw violation;
   }
@@ -485,7 +490,8 @@ export class Simulation {
   #countMessages(): void {
     const { sent, received } = this.#counters.report().messages;
     for (const [name, count] of Object.entries(sent)) this.counts.set(`message: ${name} from client`, count);
-    for (const [name, count] of Object.entries(received)) this.counts.set(`message: ${name} to client`, count);
+    for (const [name, count] of Object.entries(received))
+      this.counts.set(`message: ${name} to client`, count);
   }
 }
 
@@ -512,7 +518,11 @@ function frameText(fromServer: boolean, isArrival: boolean, frame: Buffer): stri
   const control = frame.subarray(24, 24 + frame.readUInt32LE(12));
   if (isReply && (frame[6]! & 2) !== 0) return `${who} ${way} error to ${name} ${frame.readUInt32LE(8)}`;
   const spec = messages[name];
-  const fields = decodeControl<unknown>((isReply ? spec.reply : spec.fields) as FieldType<unknown>, control, name);
+  const fields = decodeControl<unknown>(
+    (isReply ? spec.reply : spec.fields) as FieldType<unknown>,
+    control,
+    name,
+  );
   const text = JSON.stringify(fields, (_key, value: unknown) => {
     if (typeof value === 'bigint') return String(value);
     if (typeof value === 'object' && value !== null && 'objectid' in value) {
