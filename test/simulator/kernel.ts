@@ -79,16 +79,11 @@ class Inode {
   }
 }
 
-/** What can be left out of the wiring, to see that it is found out. */
-export interface KernelFaults {
-  /** Invalidations of names, attributes or pages do nothing. */
-  readonly forgetNothing: 'names' | 'attributes' | 'bytes' | null;
-}
-
 export interface KernelOptions {
   readonly time: VirtualTime;
   readonly random: Prng;
-  readonly faults: KernelFaults;
+  /** Invalidations that do nothing: a fault that must be found. */
+  readonly forgetNothing: 'names' | 'attributes' | 'bytes' | null;
   /** How long an invalidation takes at most, milliseconds. */
   readonly slownessMs: number;
   /** Pages and inodes that are kept at most. */
@@ -217,7 +212,7 @@ export class SimulatedKernel implements KernelCache {
 
   forgetNames(dir: number, hashStart: number, hashEnd: number): void {
     const inode = this.#inodes.get(dir);
-    if (inode === undefined || this.#options.faults.forgetNothing === 'names') return;
+    if (inode === undefined || this.#options.forgetNothing === 'names') return;
     for (const { name, isValid } of inode.dentries.values()) {
       if (!isValid || name.hash < hashStart || name.hash >= hashEnd) continue;
       this.#batch.names.push({ dir, name, expire: true });
@@ -231,7 +226,6 @@ export class SimulatedKernel implements KernelCache {
   }
 
   forgetAttributes(start: number, end: number): void {
-    if (this.#options.faults.forgetNothing === 'attributes') return;
     if (end - start <= this.#inodes.size) {
       for (let node = start; node < end; node++) if (this.#inodes.has(node)) this.#queueInode(node, -1, 0);
       return;
@@ -240,7 +234,7 @@ export class SimulatedKernel implements KernelCache {
   }
 
   forgetBytes(node: number, start: number, end: number): void {
-    if (start >= end || !this.#inodes.has(node) || this.#options.faults.forgetNothing === 'bytes') return;
+    if (start >= end || !this.#inodes.has(node) || this.#options.forgetNothing === 'bytes') return;
     this.#queueInode(node, start, end);
   }
 
@@ -296,7 +290,7 @@ export class SimulatedKernel implements KernelCache {
   #invalidateInode(node: number, start: number, end: number): void {
     const inode = this.#inodes.get(node);
     if (inode === undefined) return;
-    inode.isAttrValid = false;
+    if (this.#options.forgetNothing !== 'attributes') inode.isAttrValid = false;
     if (start < 0) return;
     inode.listing = null;
     inode.listingVersion++;

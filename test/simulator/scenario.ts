@@ -93,7 +93,9 @@ export function scenarioOf(settings: Settings): Scenario {
   const clients = settings.clientsMin + random.below(most + 1);
   const names = 'abcdefghijkl'.slice(0, random.pick([2, 3, 4, 6, 12])).split('');
   const links = random.pick([[FAST], [USUAL], [FAST, USUAL], [FAST, USUAL, FAR], [USUAL, FAR, SLOW]]);
-  const isTroubled = random.oneIn(3);
+  // What only a crash shows needs crashes.
+  const crashes = settings.fault === 'data-after-metadata';
+  const isTroubled = random.oneIn(3) || crashes;
   return {
     random,
     clients,
@@ -101,7 +103,7 @@ export function scenarioOf(settings: Settings): Scenario {
     names,
     depth: random.pick([1, 2, 3]),
     files: random.pick(['tiny', 'pages']),
-    thinkMs: random.pick([0.5, 5, 50, 500]),
+    thinkMs: crashes ? 50 : random.pick([0.5, 5, 50, 500]),
     links,
     kernelSlownessMs: random.pick([0.5, 5, 25]),
     pagesMax: random.pick([4, 64, 1000]),
@@ -110,7 +112,7 @@ export function scenarioOf(settings: Settings): Scenario {
     readDelayMs: random.pick([0, 0.2, 5, 50]),
     applyDelayMs: random.pick([0, 0.2, 5, 50]),
     commitDelayMs: random.pick([1, 50, 500]),
-    crashOneIn: isTroubled ? random.pick([0, 200, 1000]) : 0,
+    crashOneIn: crashes ? 25 : isTroubled ? random.pick([0, 200, 1000]) : 0,
     pauseOneIn: isTroubled ? random.pick([0, 200, 1000]) : 0,
     silenceOneIn: isTroubled ? random.pick([0, 500, 2000]) : 0,
     leaseMs: random.pick([3000, 30_000]),

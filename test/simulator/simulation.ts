@@ -19,10 +19,19 @@ import type { Crc32c } from '../../ts/util/crc32c.ts';
 import { errorText } from '../../ts/util/errors.ts';
 import { Prng } from '../../ts/util/prng.ts';
 import type { Key } from '../../ts/util/range.ts';
+import { RangeForest } from '../../ts/util/range_map.ts';
 import { decodeControl } from '../../ts/wire/codec.ts';
 import { MessageCounters } from '../../ts/wire/counters.ts';
 import type { FieldType } from '../../ts/wire/field.ts';
-import { type FileExtent, Mode, messageName, messages } from '../../ts/wire/message.ts';
+import {
+  type FileExtent,
+  Mode,
+  messageName,
+  messages,
+  type Release,
+  type Revoke,
+} from '../../ts/wire/message.ts';
+import { breakClient, KERNEL_FAULTS } from './faults.ts';
 import { applyStep, type Step, stepText } from './history.ts';
 import { type Listing, Patience, SimulatedKernel } from './kernel.ts';
 import { copyAttributes, Model } from './model.ts';
@@ -31,6 +40,7 @@ import { type Doing, Process } from './programs.ts';
 import { type Scenario, type Settings, scenarioOf } from './scenario.ts';
 import { Trace, Violation } from './trace.ts';
 import { VirtualTime } from './virtual_time.ts';
+import { Journal, type LastChangers, modelText, objectsOf } from './wreck.ts';
 
 const ROOT = 1;
 /** An operation of a live client may wait so long, milliseconds, beyond what silence of others explains. */
@@ -39,6 +49,8 @@ const WAIT_MAX_MS = 60_000;
 const LONG_WAIT_MAX_MS = 1_200_000;
 /** After so long others give way to an operation, where the product does not see to that. */
 const GIVE_WAY_MS = 5_000;
+/** A revoke is answered within this time, milliseconds: what is dirty goes out on the slowest link. */
+const REVOKE_MAX_MS = 30_000;
 /** How often what is held is compared, in events. */
 const COMPARE_EVENTS = 2000;
 const VIRTUAL_LIMIT_MS = 24 * 3_600_000;
@@ -59,6 +71,8 @@ export interface Outcome {
 
 /** A volume whose reads and writes take time, and whose reads may answer after later batches. */
 class SlowVolume extends MemoryVolume {
+  /** While somebody outside the system looks at it: nothing takes time. */
+  isQuick = false;
   readonly #late: () => Promise<void>;
 
   constructor(before: (operation: 'read' | 'apply' | 'commit') => Promise<void>, late: () => Promise<void>) {
@@ -68,13 +82,13 @@ class SlowVolume extends MemoryVolume {
 
   override async readItems(tree: number, start: Key, end: Key, bytesMax: number): Promise<ItemsRead> {
     const read = await super.readItems(tree, start, end, bytesMax);
-    await this.#late();
+    if (!this.isQuick) await this.#late();
     return read;
   }
 
   override async readData(extents: readonly FileExtent[]): Promise<DataRead> {
     const read = await super.readData(extents);
-    await this.#late();
+    if (!this.isQuick) await this.#late();
     return read;
   }
 }
@@ -87,12 +101,20 @@ class Mount {
   readonly link: Link;
   readonly processes: Process[] = [];
   readonly doing: Set<Doing> = new Set();
+  readonly journal: Journal;
+  /** What the server has asked back and not got, and since when. */
+  readonly asked: RangeForest<number> = new RangeForest();
+  /** No program runs on it any more. */
+  isDead = false;
+  /** The server has ended its session. */
+  isEnded = false;
 
-  constructor(number: number, client: Client, kernel: SimulatedKernel, link: Link) {
+  constructor(number: number, client: Client, kernel: SimulatedKernel, link: Link, last: LastChangers) {
     this.number = number;
     this.client = client;
     this.kernel = kernel;
     this.link = link;
+    this.journal = new Journal(client, last);
   }
 
   get session(): number {
@@ -118,12 +140,18 @@ export class Simulation {
   readonly #volume: SlowVolume;
   readonly #server: Server;
   readonly #mounts: Mount[] = [];
+  readonly #byNumber = new Map<number, Mount>();
+  readonly #isTroubled: boolean;
+  readonly #lastChangers: LastChangers = new Map();
   readonly #listings = new Set<ListingWatch>();
   readonly #patience: Patience;
+  readonly #working = new Set<Promise<void>>();
   readonly #counters = new MessageCounters();
   #steps = 0;
   #writes = 0;
   #comparedAt = 0;
+  #sessions = 0;
+  #nextMount = 0;
   #isStopping = false;
   #isDone = false;
   #violation: Violation | null = null;
@@ -132,6 +160,7 @@ export class Simulation {
     this.settings = settings;
     this.scenario = scenarioOf(settings);
     this.#random = this.scenario.random;
+    this.#isTroubled = this.scenario.crashOneIn + this.scenario.silenceOneIn > 0;
     this.trace = new Trace(() => this.time.nowMs());
     const { time } = this;
     this.#patience = new Patience(time, settings.on.has('several-ranges') ? Infinity : GIVE_WAY_MS);
@@ -139,7 +168,7 @@ export class Simulation {
     const random = this.#fork();
     const delays = { read: readDelayMs, apply: applyDelayMs, commit: commitDelayMs };
     this.#volume = new SlowVolume(
-      (operation) => wait(time, random, delays[operation]),
+      (operation) => (this.#volume.isQuick ? Promise.resolve() : wait(time, random, delays[operation])),
       () => wait(time, random, readDelayMs),
     );
     this.#volume.items.find(5, 256, ItemType.inodeItem, 0);
@@ -170,6 +199,8 @@ export class Simulation {
         try {
           if (!this.time.step()) throw new Violation('progress', 'nothing happens any more');
           await turn();
+          if (this.#server.sessions < this.#sessions) await this.#settle();
+          this.#sessions = this.#server.sessions;
           if (this.events - this.#comparedAt >= COMPARE_EVENTS) this.#compare();
           if (this.time.nowMs() > VIRTUAL_LIMIT_MS) throw new Violation('progress', 'a day has passed');
         } catch (error) {
@@ -214,23 +245,28 @@ export class Simulation {
 
   async #main(): Promise<void> {
     await this.#server.start();
-    const first = await this.#mount(0);
+    const first = await this.#mount();
     await this.#prepare(first);
     const { clients } = this.scenario;
     const joining: Promise<Mount>[] = [];
-    for (let number = 1; number < clients; number++) joining.push(this.#mount(number));
+    while (joining.length + 1 < clients) joining.push(this.#mount());
     await Promise.all(joining);
     this.#watch();
-    const working: Promise<void>[] = [];
-    for (const mount of [...this.#mounts]) {
-      for (const each of mount.processes) working.push(this.#work(mount, each));
-    }
-    await Promise.all(working);
+    for (const mount of [...this.#mounts]) this.#start(mount);
+    while (this.#working.size > 0) await Promise.all(this.#working);
     await this.#drain();
     this.#isDone = true;
   }
 
-  async #mount(number: number): Promise<Mount> {
+  #start(mount: Mount): void {
+    for (const each of mount.processes) {
+      const work = this.#work(mount, each).finally(() => this.#working.delete(work));
+      this.#working.add(work);
+    }
+  }
+
+  async #mount(): Promise<Mount> {
+    const number = this.#nextMount++;
     const { time, scenario } = this;
     const random = this.#fork();
     const link = new Link({
@@ -244,7 +280,7 @@ export class Simulation {
     const kernel = new SimulatedKernel({
       time,
       random: this.#fork(),
-      faults: { forgetNothing: null },
+      forgetNothing: KERNEL_FAULTS.get(this.settings.fault) ?? null,
       slownessMs: scenario.kernelSlownessMs,
       pagesMax: scenario.pagesMax,
       inodesMax: scenario.inodesMax,
@@ -273,7 +309,8 @@ export class Simulation {
     });
     client.attachKernel(kernel);
     kernel.start(client.operations);
-    const mount = new Mount(number, client, kernel, link);
+    breakClient(client, this.settings.fault, () => this.#count('fault'));
+    const mount = new Mount(number, client, kernel, link, this.#lastChangers);
     for (let at = 0; at < scenario.processes; at++) {
       mount.processes.push(
         new Process({
@@ -287,11 +324,26 @@ export class Simulation {
       );
     }
     this.#mounts.push(mount);
+    this.#byNumber.set(number, mount);
     return mount;
   }
 
   #onFrame(client: number, fromServer: boolean, isArrival: boolean, frame: Buffer): boolean {
     if (this.settings.isVerbose) this.trace.note(`c${client}`, frameText(fromServer, isArrival, frame));
+    const kind = frame[5]!;
+    if (kind === messages.revoke.kind && !isArrival) {
+      const isDropped = this.settings.fault === 'drop-revoke' && this.#random.oneIn(50);
+      if (isDropped) this.#count('fault');
+      const asked = this.#byNumber.get(client)?.asked;
+      const { ranges } = decodeControl<Revoke>(messages.revoke.fields, controlOf(frame), 'revoke');
+      for (const range of ranges) asked?.set(range, this.time.nowMs());
+      return !isDropped;
+    }
+    if (kind === messages.release.kind && isArrival) {
+      const asked = this.#byNumber.get(client)?.asked;
+      const { ranges } = decodeControl<Release>(messages.release.fields, controlOf(frame), 'release');
+      for (const range of ranges) asked?.cut(range);
+    }
     return true;
   }
 
@@ -336,7 +388,7 @@ export class Simulation {
   async #work(mount: Mount, each: Process): Promise<void> {
     const { time, scenario } = this;
     const { random } = each;
-    while (!this.#isStopping && this.#violation === null) {
+    while (!this.#isStopping && !mount.isDead && this.#violation === null) {
       await time.sleep((scenario.thinkMs * random.below(1024)) / 512);
       if (this.events >= this.settings.events) this.#isStopping = true;
       await this.#patience.standBack(null);
@@ -350,8 +402,69 @@ export class Simulation {
       }
       mount.doing.delete(doing);
       if (random.oneIn(16)) mount.kernel.shrink();
+      if (!mount.isDead) this.#trouble(mount, random);
     }
     each.closeAll();
+  }
+
+  /** Once in a while something happens to a mount. */
+  #trouble(mount: Mount, random: Prng): void {
+    const { time } = this;
+    const { crashOneIn, pauseOneIn, silenceOneIn, leaseMs } = this.scenario;
+    const { number } = mount;
+    if (crashOneIn > 0 && random.oneIn(crashOneIn)) {
+      this.#count('trouble: a client crashes');
+      this.trace.note(`c${number}`, 'crashes');
+      this.#bury(mount);
+      mount.link.break();
+    } else if (pauseOneIn > 0 && random.oneIn(pauseOneIn)) {
+      this.#count('trouble: a client is silent for a while');
+      const ms = (leaseMs * random.below(70)) / 100;
+      this.trace.note(`c${number}`, `is silent for ${ms.toFixed(0)} ms`);
+      mount.link.silence(ms);
+    } else if (silenceOneIn > 0 && random.oneIn(silenceOneIn)) {
+      this.#count('trouble: a client is silent for good');
+      this.trace.note(`c${number}`, 'is silent from now on');
+      mount.link.silence(Infinity);
+      // It must end by itself in time, which it does not do yet.
+      if (this.settings.on.has('lease')) return;
+      time.setTimer(leaseMs / 3, () => {
+        if (mount.isDead) return;
+        this.trace.note(`c${number}`, 'is gone');
+        this.#bury(mount);
+        mount.link.abandon();
+      });
+    }
+  }
+
+  /** A mount is over; another one takes its place after a while. */
+  #bury(mount: Mount): void {
+    mount.isDead = true;
+    mount.kernel.isDead = true;
+    const work = this.#join().finally(() => this.#working.delete(work));
+    this.#working.add(work);
+  }
+
+  async #join(): Promise<void> {
+    await this.time.sleep(this.#random.below(2000));
+    if (this.#isStopping) return;
+    this.#start(await this.#mount());
+  }
+
+  /** Sessions have ended: the model follows what is left of those that had no time to say goodbye. */
+  async #settle(): Promise<void> {
+    const live = new Set(this.#server.stats().sessions.map((session) => session.id));
+    for (const mount of this.#mounts) {
+      if (mount.isEnded || live.has(mount.session)) continue;
+      mount.isEnded = true;
+      mount.asked.clear();
+      this.trace.note(`c${mount.number}`, 'has no session any more');
+      this.#volume.isQuick = true;
+      const wrong = await mount.journal.settle(this.#model, this.#volume);
+      this.#volume.isQuick = false;
+      if (wrong !== null)
+        throw new Violation('a past state of the client is left', `client ${mount.number}: ${wrong}`);
+    }
   }
 
   /** Looks every second whether every operation makes progress. */
@@ -359,7 +472,15 @@ export class Simulation {
     this.time.setTimer(1000, () => {
       const nowMs = this.time.nowMs();
       const limitMs = this.settings.on.has('several-ranges') ? WAIT_MAX_MS : LONG_WAIT_MAX_MS;
+      const revokedMs = nowMs - REVOKE_MAX_MS - (this.#isTroubled ? 2 * this.scenario.leaseMs : 0);
       for (const mount of this.#mounts) {
+        mount.asked.forEach((_tree, start, _end, sinceMs) => {
+          if (sinceMs < revokedMs)
+            throw new Violation(
+              'no revoke is lost',
+              `client ${mount.number}, inode ${start.objectid}, since ${sinceMs} ms`,
+            );
+        });
         for (const doing of mount.doing) {
           if (nowMs - doing.sinceMs > limitMs)
             throw new Violation('progress', `client ${mount.number} waits since ${doing.sinceMs} ms`);
@@ -372,11 +493,22 @@ export class Simulation {
   // ---- what is checked ----
 
   #judge(client: number, step: Step): void {
+    // Programs of a client that is gone see nothing any more.
+    if (this.#byNumber.get(client)?.isDead === true) return;
     this.#steps++;
     this.trace.note(`c${client}`, stepText(step));
-    const wrong = applyStep(this.#model, step, { forgottenOrphans: !this.settings.on.has('orphans') });
-    this.#model.undo.length = 0;
-    if (wrong === null) return;
+    const model = this.#model;
+    const objects = this.#isTroubled ? objectsOf(model, step) : null;
+    const before = objects?.keys.map((key) => modelText(model, key)) ?? [];
+    const wrong = applyStep(model, step, { forgottenOrphans: !this.settings.on.has('orphans') });
+    const hasChanged = model.undo.length > 0;
+    model.undo.length = 0;
+    if (wrong === null) {
+      if (objects === null || !hasChanged) return;
+      const { keys, node, isData } = objects;
+      this.#byNumber.get(client)?.journal.add(model, step, keys, before, node, isData);
+      return;
+    }
     const violation = new Violation(
       'reads see the last write',
       `client ${client}: ${stepText(step)}: ${wrong}`,
@@ -414,7 +546,7 @@ export class Simulation {
       throw new Violation('one writer', errorText(error));
     }
     for (const mount of this.#mounts) {
-      if (mount.client.inner.ended !== 0) continue;
+      if (mount.client.inner.ended !== 0 || mount.isDead || mount.isEnded) continue;
       mount.client.inner.held.forEach((tree, start, end, mode) => {
         if (table.covers(mount.session, { tree, start, end }, mode)) return;
         const range = `${start.objectid} ${start.type} ${start.offset} to ${end.objectid} ${end.type} ${end.offset}`;
@@ -440,12 +572,13 @@ export class Simulation {
     await time.sleep(2 * 1000 + 10 * this.scenario.kernelSlownessMs);
     this.#compare();
     for (const mount of this.#mounts) {
-      const { kernel, client } = mount;
-      if (client.inner.ended !== 0) continue;
+      const { kernel } = mount;
+      if (mount.isDead) continue;
       if (kernel.waiting > 0) throw new Violation('nothing leaks', `client ${mount.number}: requests wait`);
     }
     if (this.#server.table.waiting > 0) throw new Violation('nothing leaks', 'operations wait in the table');
     for (const mount of this.#mounts) {
+      if (mount.isDead) continue;
       const result = await mount.client.close();
       if (result !== 0) throw new Violation('nothing is lost', `close of client ${mount.number}: ${result}`);
       mount.kernel.isDead = true;
@@ -458,7 +591,7 @@ export class Simulation {
 
   /** A new client sees on the volume exactly what the model holds. */
   async #compareVolume(): Promise<void> {
-    const mount = await this.#mount(1000);
+    const mount = await this.#mount();
     const { kernel } = mount;
     const visit = async (dir: number): Promise<void> => {
       const names = new Map(this.#model.get(dir)!.names);
@@ -509,13 +642,17 @@ function listingFault(watch: ListingWatch, listing: Listing): string | null {
   return null;
 }
 
+function controlOf(frame: Buffer): Buffer {
+  return frame.subarray(24, 24 + frame.readUInt32LE(12));
+}
+
 /** A message in words. */
 function frameText(fromServer: boolean, isArrival: boolean, frame: Buffer): string {
   const name = messageName(frame[5]!)!;
   const isReply = (frame[6]! & 1) !== 0;
   const way = `${isArrival ? 'gets' : 'sends'}`;
   const who = fromServer === isArrival ? 'client' : 'server';
-  const control = frame.subarray(24, 24 + frame.readUInt32LE(12));
+  const control = controlOf(frame);
   if (isReply && (frame[6]! & 2) !== 0) return `${who} ${way} error to ${name} ${frame.readUInt32LE(8)}`;
   const spec = messages[name];
   const fields = decodeControl<unknown>(
