@@ -15,7 +15,7 @@ export default defineConfig({
           name: 'unit',
           include: ['test/**/*.test.ts'],
           exclude: ['test/mount/**', 'test/image/**'],
-          testTimeout: 30_000,
+          testTimeout: 120_000,
         },
       },
       {

@@ -19,10 +19,13 @@ import { buildTestPrograms } from '../../ts/dev/test_programs.ts';
 import { Cleanup } from '../harness/images.ts';
 import type { AcceptanceLine } from './acceptance.ts';
 import { ONE_COLUMN } from './one_column/lines.ts';
+import { TWO_MOUNTS } from './two_mounts/lines.ts';
 
 const TOPICS: Readonly<Record<string, readonly AcceptanceLine[]>> = {
   one_column: ONE_COLUMN,
   '3': ONE_COLUMN,
+  two_mounts: TWO_MOUNTS,
+  '4': TWO_MOUNTS,
 };
 
 interface Settings {

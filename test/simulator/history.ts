@@ -80,8 +80,7 @@ export type Step =
   /** What the kernel answered from its own caches; node 0: there is no such name. */
   | { kind: 'cachedName'; dir: number; name: string; node: number }
   | { kind: 'cachedAttr'; node: number; attr: Attributes }
-  | { kind: 'cachedPage'; node: number; index: number; bytes: Uint8Array }
-  | { kind: 'cachedListing'; node: number; names: ReadonlyMap<string, number> };
+  | { kind: 'cachedPage'; node: number; index: number; bytes: Uint8Array };
 
 export function errnoText(result: number): string {
   return result >= 0 ? String(result) : (errnoName(-result) ?? String(result));
@@ -112,8 +111,6 @@ export function stepText(step: Step): string {
       return `cached attributes of ${step.node}: size ${step.attr.size} mode ${step.attr.mode.toString(8)}`;
     case 'cachedPage':
       return `cached page ${step.index} of ${step.node} [${tagOf(step.bytes)}]`;
-    case 'cachedListing':
-      return `cached listing of ${step.node}: ${[...step.names.keys()].join(' ')}`;
     case 'setxattr':
       return `setxattr ${step.node} ${step.name}=${step.value ?? '(removed)'} = ${errnoText(step.result)}`;
     default:
@@ -125,10 +122,12 @@ function tagOf(bytes: Uint8Array): string {
   return bytes.length === 0 ? '' : `${bytes[0]}..${bytes[bytes.length - 1]}`;
 }
 
-/** What the switches allow that is not built yet. */
+/** What is not judged as long as it is not built. */
 export interface Allowances {
   /** The server forgets who has a nameless inode open: operations on one may say ESTALE. */
   readonly forgottenOrphans: boolean;
+  /** The number of an inode that is gone may be given to a new one when a session ends. */
+  readonly reusedNumbers: boolean;
 }
 
 /** @returns what is wrong, or null when the model agrees and has followed */
@@ -140,17 +139,8 @@ export function applyStep(model: Model, step: Step, allow: Allowances): string |
       const node = model.directory(step.dir)?.names.get(step.name) ?? 0;
       return node === step.node ? null : `the name is ${node === 0 ? 'not there' : `inode ${node}`}`;
     }
-    case 'cachedListing': {
-      const dir = model.directory(step.node);
-      if (dir === undefined) return step.names.size === 0 ? null : 'the directory is gone';
-      for (const [name, node] of dir.names) {
-        if (step.names.get(name) !== node) return `${name} is inode ${node}`;
-      }
-      for (const name of step.names.keys()) if (!dir.names.has(name)) return `there is no ${name}`;
-      return null;
-    }
     case 'make':
-      return make(model, step);
+      return make(model, step, allow);
     case 'remove': {
       const wrong = errorsDiffer(step.result, model.removeErrors(step.dir, step.name, step.isRmdir));
       if (wrong !== undefined) return wrong;
@@ -209,18 +199,17 @@ function lookup(model: Model, step: Extract<Step, { kind: 'lookup' }>): string |
   return attributeDifference(step.attr, model.get(node)!);
 }
 
-function make(model: Model, step: Extract<Step, { kind: 'make' }>): string | null {
+function make(model: Model, step: Extract<Step, { kind: 'make' }>, allow: Allowances): string | null {
   const wrong = errorsDiffer(step.result, model.addErrors(step.dir, step.name));
   if (wrong !== undefined) return wrong;
-  if (model.get(step.node) !== undefined) return `inode ${step.node} was there before`;
+  const old = model.get(step.node);
+  if (old !== undefined && !(allow.reusedNumbers && old.nlink === 0))
+    return `inode ${step.node} was there before`;
   model.make(step.dir, step.name, step.node, step.mode, step.target);
   return learn(model, step.seen);
 }
 
-type InodeStep = Exclude<
-  Step,
-  { kind: 'lookup' | 'make' | 'link' | 'remove' | 'rename' | 'cachedName' | 'cachedListing' }
->;
+type InodeStep = Exclude<Step, { kind: 'lookup' | 'make' | 'link' | 'remove' | 'rename' | 'cachedName' }>;
 
 function onInode(model: Model, step: InodeStep, allow: Allowances): string | null {
   const inode = model.get(step.node);

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// The kernel of one mount, as far as its caches go: names found and not found, attributes, listings, pages. It keeps
+// The kernel of one mount, as far as its caches go: names found and not found, attributes, pages. It keeps
 // what replies allow it to keep, in the way of ts/fuse (request_server.ts, kernel_cache.ts, handlers/) and of Linux's
 // fs/fuse, answers programs from it, and takes things out only some time after it was told.
 //
 // As there: an entry or attributes with a timeout of zero are asked for again; an exclusive create and a rename's target
 // never trust a cached name; WRITE goes through and updates pages that it covers or that are there; a change of size
-// drops pages; a change in a directory spoils its cached listing; opens keep pages; appends pass them by.
+// drops pages; opens keep pages unless the client says otherwise; appends, and files that others want, pass them by;
+// listings are not kept.
 //
 // Not as there: a reply's content is stored at once, and a name's invalidation does not wait for its directory's lock.
 
@@ -17,7 +18,9 @@ import {
   type DirSink,
   MISS,
   OpenFlags,
+  OpenResult,
   type Operations,
+  ReadFlags,
   SetAttr,
   SetAttrMask,
   WriteFlags,
@@ -67,10 +70,6 @@ class Inode {
   /** Names that lead here, and handles. */
   uses = 0;
   readonly pages: Map<number, Uint8Array> = new Map();
-  /** A directory's listing, if it was read to the end and nothing has spoilt it. */
-  listing: ReadonlyMap<string, number> | null = null;
-  /** Grows whenever a listing that is being read must not be kept. */
-  listingVersion = 0;
   readonly dentries: Map<string, Dentry> = new Map();
 
   constructor(node: number, isDirectory: boolean) {
@@ -91,9 +90,6 @@ export interface KernelOptions {
   readonly inodesMax: number;
   /** Holds a step against the model. */
   readonly judge: (step: Step) => void;
-  /** Whether bytes of this inode are being given back: replies that come then leave pages for good (not built yet). */
-  readonly mayKeepPages: (node: number) => boolean;
-  readonly mayKeepListing: (node: number) => boolean;
   /** The inode that a name leads to at this moment, in the model; 0 if there is none. */
   readonly nodeAt: (dir: number, name: string) => number;
   /**
@@ -162,7 +158,6 @@ export interface Listing {
   /** Names that came twice. */
   readonly twice: readonly string[];
   readonly result: number;
-  readonly isCached: boolean;
 }
 
 /** A regular file or directory that a program has open. */
@@ -170,6 +165,8 @@ export interface Handle {
   readonly node: number;
   readonly flags: number;
   readonly isAppend: boolean;
+  /** Reads and writes pass the pages by. */
+  readonly isDirect: boolean;
 }
 
 export class SimulatedKernel implements KernelCache {
@@ -185,7 +182,6 @@ export class SimulatedKernel implements KernelCache {
   readonly #lookups = new Map<number, number>();
   #batch: Invalidations = { names: [], inodes: [] };
   #isBatchQueued = false;
-  readonly #running = new Set<Promise<void>>();
   #pages = 0;
   readonly #out = new AttrOut();
   readonly #set = new SetAttr();
@@ -238,9 +234,8 @@ export class SimulatedKernel implements KernelCache {
     this.#queueInode(node, start, end);
   }
 
-  async settled(): Promise<void> {
-    this.#runBatch();
-    while (this.#running.size > 0) await Promise.all(this.#running);
+  settled(): Promise<void> {
+    return this.#runBatch() ?? Promise.resolve();
   }
 
   #queueInode(node: number, start: number, end: number): void {
@@ -251,16 +246,15 @@ export class SimulatedKernel implements KernelCache {
   #queue(): void {
     if (this.#isBatchQueued) return;
     this.#isBatchQueued = true;
-    queueMicrotask(() => this.#runBatch());
+    queueMicrotask(() => void this.#runBatch());
   }
 
-  #runBatch(): void {
+  #runBatch(): Promise<void> | null {
     this.#isBatchQueued = false;
     const batch = this.#batch;
-    if (batch.names.length === 0 && batch.inodes.length === 0) return;
+    if (batch.names.length === 0 && batch.inodes.length === 0) return null;
     this.#batch = { names: [], inodes: [] };
-    const run = this.#act(batch).finally(() => this.#running.delete(run));
-    this.#running.add(run);
+    return this.#act(batch);
   }
 
   async #act(batch: Invalidations): Promise<void> {
@@ -292,8 +286,6 @@ export class SimulatedKernel implements KernelCache {
     if (inode === undefined) return;
     if (this.#options.forgetNothing !== 'attributes') inode.isAttrValid = false;
     if (start < 0) return;
-    inode.listing = null;
-    inode.listingVersion++;
     for (const index of [...inode.pages.keys()]) {
       if (index * PAGE < end && (index + 1) * PAGE > start) this.#dropPage(inode, index);
     }
@@ -400,6 +392,15 @@ export class SimulatedKernel implements KernelCache {
     return found;
   }
 
+  /** The session is over: nothing is covered by a grant any more. */
+  forgetEverything(): void {
+    for (const inode of this.#inodes.values()) {
+      inode.isAttrValid = false;
+      for (const dentry of inode.dentries.values()) dentry.isValid = false;
+      for (const index of [...inode.pages.keys()]) this.#dropPage(inode, index);
+    }
+  }
+
   /** Memory gets short: drops names that nobody uses, and with them inodes. */
   shrink(): void {
     const { random, inodesMax, pagesMax } = this.#options;
@@ -423,8 +424,6 @@ export class SimulatedKernel implements KernelCache {
     const inode = this.#inodes.get(dir);
     if (inode === undefined) return;
     inode.isAttrValid = false;
-    inode.listing = null;
-    inode.listingVersion++;
   }
 
   // ---- requests ----
@@ -607,6 +606,7 @@ export class SimulatedKernel implements KernelCache {
     const flags = openFlags(how);
     const out = this.#out;
     let node = 0;
+    let openResult = 0;
     const result = await this.#request(() => {
       const result = this.#ops.create(dir, name.bytes, 0o644, 7, 7, flags, out);
       if (result === MISS || this.#isLost(result)) return result;
@@ -621,6 +621,7 @@ export class SimulatedKernel implements KernelCache {
         const seen = opened >= 0 && how.truncate ? this.#seen(out.node) : [];
         this.#judge({ kind: 'open', node: out.node, truncate: how.truncate, result: opened, seen });
         if (opened < 0) return opened;
+        openResult = opened;
         if (how.truncate) {
           out.size = 0;
           out.cacheable = false;
@@ -631,12 +632,13 @@ export class SimulatedKernel implements KernelCache {
       }
       this.#made(dir, name, REGULAR | 0o644, '', result, out);
       if (result >= 0) {
+        openResult = result;
         node = out.node;
         this.#inodes.get(node)!.uses++;
       }
       return result;
     });
-    return result < 0 ? result : { node, flags, isAppend: how.append };
+    return result < 0 ? result : this.#opened(node, flags, how.append, openResult);
   }
 
   async openNode(
@@ -661,9 +663,18 @@ export class SimulatedKernel implements KernelCache {
       }
       return result;
     });
-    if (result >= 0) return { node, flags, isAppend: how.append };
+    if (result >= 0) return this.#opened(node, flags, how.append, result);
     this.#unuse(node);
     return result;
+  }
+
+  /** @param result - what the client said of the pages */
+  #opened(node: number, flags: number, isAppend: boolean, result: number): Handle {
+    const inode = this.#inodes.get(node);
+    if (inode !== undefined && (result & OpenResult.dropPages) !== 0) {
+      for (const index of [...inode.pages.keys()]) this.#dropPage(inode, index);
+    }
+    return { node, flags, isAppend, isDirect: isAppend || (result & OpenResult.direct) !== 0 };
   }
 
   close(handle: Handle): void {
@@ -797,7 +808,7 @@ export class SimulatedKernel implements KernelCache {
   /** read(2): page by page, each from the cache or by a READ. @returns bytes read or a negative errno */
   async read(handle: Handle, offset: number, length: number): Promise<number> {
     const { node } = handle;
-    if (handle.isAppend) return this.#readRequest(node, offset, length, false);
+    if (handle.isDirect) return this.#readRequest(node, offset, length, false);
     const inode = this.#inodes.get(node);
     if (inode === undefined) return -Errno.ESTALE;
     if (offset + length > inode.size) {
@@ -826,7 +837,7 @@ export class SimulatedKernel implements KernelCache {
   #readRequest(node: number, offset: number, length: number, isForPage: boolean): Promise<number> {
     return this.#request(() => {
       const target = length <= PAGE ? this.#page.subarray(0, length) : new Uint8Array(length);
-      const result = this.#ops.read(node, offset, length, target);
+      const result = this.#ops.read(node, offset, length, target, isForPage ? ReadFlags.pages : 0);
       if (result === MISS || this.#isLost(result)) return result;
       const bytes = target.subarray(0, Math.max(0, result));
       this.#judge({ kind: 'read', node, offset, length, result, bytes });
@@ -838,7 +849,7 @@ export class SimulatedKernel implements KernelCache {
         inode.isAttrValid = false;
         this.#truncatePages(inode, inode.size);
       }
-      if (result > 0 && this.#options.mayKeepPages(node)) this.#keepPage(inode, offset / PAGE, bytes);
+      if (result > 0) this.#keepPage(inode, offset / PAGE, bytes);
       return result;
     });
   }
@@ -852,7 +863,7 @@ export class SimulatedKernel implements KernelCache {
 
   /** write(2). */
   async write(handle: Handle, offset: number, data: Uint8Array): Promise<number> {
-    const { node, isAppend } = handle;
+    const { node, isAppend, isDirect } = handle;
     return this.#request(() => {
       const result = this.#ops.write(node, offset, data, isAppend ? WriteFlags.append : 0);
       if (result === MISS || this.#isLost(result)) return result;
@@ -864,7 +875,7 @@ export class SimulatedKernel implements KernelCache {
       const at = isAppend ? inode.size : offset;
       const end = at + data.length;
       inode.size = Math.max(inode.size, end);
-      this.#writePages(inode, at, data, isAppend);
+      this.#writePages(inode, at, data, isDirect);
       return result;
     });
   }
@@ -877,7 +888,7 @@ export class SimulatedKernel implements KernelCache {
       const isWhole = offset <= start && end >= start + PAGE;
       if (isDirect) {
         this.#dropPage(inode, index);
-      } else if (page !== undefined || (isWhole && this.#options.mayKeepPages(inode.node))) {
+      } else if (page !== undefined || isWhole) {
         const bytes = page === undefined ? new Uint8Array(PAGE) : Uint8Array.from(page);
         const from = Math.max(offset, start);
         const to = Math.min(end, start + PAGE);
@@ -1017,19 +1028,9 @@ export class SimulatedKernel implements KernelCache {
   async list(node: number): Promise<Listing> {
     const names = new Map<string, number>();
     const twice: string[] = [];
-    const failed = (result: number): Listing => ({ names, twice, result, isCached: false });
+    const failed = (result: number): Listing => ({ names, twice, result });
     const opened = await this.openNode(node, { truncate: false, write: false, append: false });
     if (typeof opened === 'number') return failed(opened);
-    const inode = this.#inodes.get(node)!;
-    if (inode.listing !== null) {
-      this.#options.count('kernel: cached listing');
-      this.#judge({ kind: 'cachedListing', node, names: inode.listing });
-      const cached = inode.listing;
-      this.close(opened);
-      return { names: new Map(cached), twice, result: 0, isCached: true };
-    }
-    const version = inode.listingVersion;
-    let mayKeep = true;
     let cookie = 0;
     let end = 0;
     const plus = this.#options.random.oneIn(2);
@@ -1065,7 +1066,6 @@ export class SimulatedKernel implements KernelCache {
           if (names.has(text)) twice.push(text);
           names.set(text, child);
         }
-        if (!this.#options.mayKeepListing(node)) mayKeep = false;
         return result;
       });
       if (result < 0) {
@@ -1074,10 +1074,8 @@ export class SimulatedKernel implements KernelCache {
       }
       if (added === 0) break;
     }
-    if (mayKeep && twice.length === 0 && inode.listingVersion === version && this.#inodes.get(node) === inode)
-      inode.listing = new Map(names);
     this.close(opened);
-    return { names, twice, result: 0, isCached: false };
+    return { names, twice, result: 0 };
   }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // `npm run simulate -- [--seed N] [--seeds COUNT] [--events N] [--clients MIN-MAX] [--seconds BUDGET] [--jobs N]
-//    [--on SWITCH]... [--fault NAME] [--verbose] [--lines N]`
+//    [--off SWITCH]... [--fault NAME] [--verbose] [--lines N]`
 //
 // Runs seeds N, N + 1, ... until COUNT of them have run or BUDGET seconds are over, on several processes with --jobs.
 // A seed that breaks a rule is told with the command that runs it again and what happened last; the exit code is then 1.
@@ -10,7 +10,7 @@ import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { missingCounts } from './coverage.ts';
-import { FAULTS, type Fault, type Settings, SWITCHES, type Switch } from './scenario.ts';
+import { FAULTS, type Fault, OFF_BY_DEFAULT, type Settings, SWITCHES, type Switch } from './scenario.ts';
 import { type Outcome, simulate } from './simulation.ts';
 
 /** A run of that many events at least is expected to see everything that there is to see. */
@@ -25,7 +25,7 @@ interface Plan {
   readonly clientsMin: number;
   readonly clientsMax: number;
   readonly seconds: number;
-  readonly on: readonly Switch[];
+  readonly off: readonly Switch[];
   readonly fault: Fault | null;
   readonly isVerbose: boolean;
   readonly lines: number;
@@ -40,14 +40,17 @@ interface Tally {
 }
 
 function settingsOf(plan: Plan, seed: number): Settings {
-  const { events, clientsMin, clientsMax, on, fault, isVerbose, lines } = plan;
-  return { seed, events, clientsMin, clientsMax, on: new Set(on), fault, isVerbose, lines };
+  const { events, clientsMin, clientsMax, off, fault, isVerbose, lines } = plan;
+  return { seed, events, clientsMin, clientsMax, off: new Set(off), fault, isVerbose, lines };
 }
 
 function commandOf(plan: Plan, seed: number): string {
-  const on = plan.on.map((name) => ` --on ${name}`).join('');
+  const off = plan.off
+    .filter((name) => !OFF_BY_DEFAULT.includes(name))
+    .map((name) => ` --off ${name}`)
+    .join('');
   const fault = plan.fault === null ? '' : ` --fault ${plan.fault}`;
-  return `npm run simulate -- --seed ${seed} --events ${plan.events} --clients ${plan.clientsMin}-${plan.clientsMax}${on}${fault}`;
+  return `npm run simulate -- --seed ${seed} --events ${plan.events} --clients ${plan.clientsMin}-${plan.clientsMax}${off}${fault}`;
 }
 
 function tell(plan: Plan, outcome: Outcome): void {
@@ -119,7 +122,7 @@ async function main(): Promise<void> {
       clients: { type: 'string', default: '2-64' },
       seconds: { type: 'string' },
       jobs: { type: 'string', default: '1' },
-      on: { type: 'string', multiple: true, default: [] },
+      off: { type: 'string', multiple: true, default: [...OFF_BY_DEFAULT] },
       fault: { type: 'string' },
       verbose: { type: 'boolean', default: false },
       lines: { type: 'string', default: '60' },
@@ -142,7 +145,7 @@ async function main(): Promise<void> {
     clientsMin: min,
     clientsMax: max,
     seconds: Number(values.seconds ?? 1e9),
-    on: values.on.map((name) => oneOf(name, SWITCHES)),
+    off: values.off.filter((name) => name !== 'nothing').map((name) => oneOf(name, SWITCHES)),
     fault: values.fault === undefined ? null : oneOf(values.fault, FAULTS),
     isVerbose: values.verbose,
     lines: Number(values.lines),

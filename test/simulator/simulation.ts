@@ -32,7 +32,7 @@ import {
   type Revoke,
 } from '../../ts/wire/message.ts';
 import { breakClient, KERNEL_FAULTS } from './faults.ts';
-import { applyStep, type Step, stepText } from './history.ts';
+import { type Allowances, applyStep, type Step, stepText } from './history.ts';
 import { type Listing, Patience, SimulatedKernel } from './kernel.ts';
 import { copyAttributes, Model } from './model.ts';
 import { Link } from './network.ts';
@@ -147,6 +147,7 @@ export class Simulation {
   readonly #patience: Patience;
   readonly #working = new Set<Promise<void>>();
   readonly #counters = new MessageCounters();
+  readonly #allowances: Allowances;
   #steps = 0;
   #writes = 0;
   #comparedAt = 0;
@@ -163,7 +164,9 @@ export class Simulation {
     this.#isTroubled = this.scenario.crashOneIn + this.scenario.silenceOneIn > 0;
     this.trace = new Trace(() => this.time.nowMs());
     const { time } = this;
-    this.#patience = new Patience(time, settings.on.has('several-ranges') ? Infinity : GIVE_WAY_MS);
+    const { off } = settings;
+    this.#allowances = { forgottenOrphans: off.has('orphans'), reusedNumbers: off.has('numbers') };
+    this.#patience = new Patience(time, settings.off.has('progress') ? GIVE_WAY_MS : Infinity);
     const { readDelayMs, applyDelayMs, commitDelayMs } = this.scenario;
     const random = this.#fork();
     const delays = { read: readDelayMs, apply: applyDelayMs, commit: commitDelayMs };
@@ -276,7 +279,6 @@ export class Simulation {
       onFrame: (fromServer, isArrival, frame) => this.#onFrame(number, fromServer, isArrival, frame),
     });
     this.#server.accept(link.server);
-    let client: Client | null = null;
     const kernel = new SimulatedKernel({
       time,
       random: this.#fork(),
@@ -285,16 +287,14 @@ export class Simulation {
       pagesMax: scenario.pagesMax,
       inodesMax: scenario.inodesMax,
       judge: (step) => this.#judge(number, step),
-      mayKeepPages: (node) => this.#mayKeep(client!, node, ItemType.extentData),
-      mayKeepListing: (node) => this.#mayKeep(client!, node, ItemType.dirIndex),
       nodeAt: (dir, name) => this.#model.get(dir)?.names.get(name) ?? 0,
       mayRemove: (dir, name) => this.#mayRemove(dir, name),
-      forgetsAtOnce: !this.settings.on.has('orphans'),
+      forgetsAtOnce: this.settings.off.has('orphans'),
       hasNames: (node) => (this.#model.get(node)?.nlink ?? 0) > 0,
       count: (what) => this.#count(what),
       patience: this.#patience,
     });
-    client = await Client.connect({
+    const client = await Client.connect({
       transport: link.client,
       clock: time,
       crc32c: sum,
@@ -302,6 +302,7 @@ export class Simulation {
       clientName: `client ${number}`,
       cacheBytes: scenario.cacheBytes,
       counters: this.#counters,
+      onEnded: () => kernel.forgetEverything(),
       log: (line) => {
         this.trace.note(`c${number}:`, line);
         if (line.startsWith('the server refused')) this.#fail(new Violation('no batch is refused', line));
@@ -347,23 +348,9 @@ export class Simulation {
     return true;
   }
 
-  /** Whether what a reply brings may stay in the kernel although its range is being given back. */
-  #mayKeep(client: Client, node: number, type: number): boolean {
-    if (this.settings.on.has('leaving-pages')) return true;
-    const { inner } = client;
-    const tree = inner.treeOf(node);
-    const ino = inner.inoOf(node);
-    const range = {
-      tree,
-      start: { objectid: ino, type, offset: 0 },
-      end: { objectid: ino, type: type + 1, offset: 0 },
-    };
-    return inner.leaving.forEachIn(range, () => false);
-  }
-
   /** Without the switch `orphans` no inode that somebody uses loses its last name. */
   #mayRemove(dir: number, name: string): boolean {
-    if (this.settings.on.has('orphans')) return true;
+    if (!this.settings.off.has('orphans')) return true;
     const node = this.#model.get(dir)?.names.get(name);
     const inode = node === undefined ? undefined : this.#model.get(node);
     if (inode === undefined || inode.nlink > 1) return true;
@@ -427,7 +414,7 @@ export class Simulation {
       this.trace.note(`c${number}`, 'is silent from now on');
       mount.link.silence(Infinity);
       // It must end by itself in time, which it does not do yet.
-      if (this.settings.on.has('lease')) return;
+      if (!this.settings.off.has('lease')) return;
       time.setTimer(leaseMs / 3, () => {
         if (mount.isDead) return;
         this.trace.note(`c${number}`, 'is gone');
@@ -471,7 +458,7 @@ export class Simulation {
   #watch(): void {
     this.time.setTimer(1000, () => {
       const nowMs = this.time.nowMs();
-      const limitMs = this.settings.on.has('several-ranges') ? WAIT_MAX_MS : LONG_WAIT_MAX_MS;
+      const limitMs = this.settings.off.has('progress') ? LONG_WAIT_MAX_MS : WAIT_MAX_MS;
       const revokedMs = nowMs - REVOKE_MAX_MS - (this.#isTroubled ? 2 * this.scenario.leaseMs : 0);
       for (const mount of this.#mounts) {
         mount.asked.forEach((_tree, start, _end, sinceMs) => {
@@ -500,7 +487,7 @@ export class Simulation {
     const model = this.#model;
     const objects = this.#isTroubled ? objectsOf(model, step) : null;
     const before = objects?.keys.map((key) => modelText(model, key)) ?? [];
-    const wrong = applyStep(model, step, { forgottenOrphans: !this.settings.on.has('orphans') });
+    const wrong = applyStep(model, step, this.#allowances);
     const hasChanged = model.undo.length > 0;
     model.undo.length = 0;
     if (wrong === null) {

@@ -157,7 +157,7 @@ class MountProcess {
     this.#lost = why;
     this.#request.log(`${why}; every call fails with EIO until the mount is unmounted`);
     // What the kernel holds is covered by no grant any more.
-    if (this.#driver.hasIncEpoch) void this.#driver.incrementEpoch();
+    void this.#server.kernel.forgetEverything();
   }
 
   async #unmount(mode: 'plain' | 'lazy' | 'force'): Promise<ControlAnswer> {

@@ -9,9 +9,10 @@
 
 import type { Buffer } from 'node:buffer';
 import { sectorCeil } from '../item/apply_extent.ts';
+import { cutExtent, ExtentType, extentLength, extentType } from '../item/extent_data.ts';
 import { DERIVED, ItemType } from '../item/key.ts';
 import { CorruptionError, ProtocolError } from '../util/errors.ts';
-import type { Key, TreeRange } from '../util/range.ts';
+import { inodeRange, type Key, rangesOverlap, type TreeRange } from '../util/range.ts';
 import { RangeForest } from '../util/range_map.ts';
 import { type ItemPage, readItemPage } from '../wire/item_page.ts';
 import {
@@ -51,9 +52,20 @@ export function adoptReply(core: Core, asked: Acquire, reply: AcquireReply, body
   }
   const unknown: ModeChange[] = [];
   for (const grant of reply.grants) adoptGrant(core, known, grant, unknown);
+  noteOpenElsewhere(core, reply);
   core.space.add(reply.space, asked.spaceWanted);
   adoptData(core, reply, body, at);
   return unknown;
+}
+
+/** Of the inodes that may be unlinked now, which ones others have open. */
+function noteOpenElsewhere(core: Core, { grants, openElsewhere }: AcquireReply): void {
+  for (const node of core.openElsewhere) {
+    const range = inodeRange(core.treeOf(node), core.inoOf(node));
+    const isAnew = grants.some((grant) => grant.mode === Mode.write && rangesOverlap(grant, range));
+    if (isAnew) core.openElsewhere.delete(node);
+  }
+  for (const { tree, ino } of openElsewhere) core.openElsewhere.add(core.nodeOf(tree, ino));
 }
 
 function adoptGrant(core: Core, known: RangeForest<boolean>, grant: GrantRange, unknown: ModeChange[]): void {
@@ -101,24 +113,67 @@ function adoptItems(core: Core, page: ItemPage, view: DataView, tree: number, fr
   const isDerived = from.type === ItemType.inodeItem && from.offset === DERIVED;
   const first = page.lowerBound(from.objectid, from.type, isDerived ? 0 : from.offset);
   const end = page.lowerBound(to.objectid, to.type, to.offset);
+  if (first > 0) adoptExtentOver(core, page, view, tree, first - 1, from, to);
   for (let slot = first; slot < end; slot++) {
     const objectid = page.objectid(slot);
     const type = page.type(slot);
     const offset = page.offset(slot);
     const start = page.dataStart(slot);
     const size = page.dataSize(slot);
-    if (!itemIsSound(type, offset, view, start, size)) {
-      throw new CorruptionError(
-        `corrupt item from the server: tree ${tree} key (${objectid} ${type} ${offset})`,
-      );
-    }
+    requireSound(tree, objectid, type, offset, view, start, size);
     if (type === ItemType.inodeItem && core.items.find(tree, objectid, type, offset)) {
       // Known under a grant of its other half.
       core.items.bytes.set(page.bytes.subarray(start, start + size), core.items.start);
+    } else if (type === ItemType.extentData && reachesOver(view, start, offset, objectid, to)) {
+      const value = cutExtent(view, start, size, 0, to.offset - offset);
+      core.items.adopt(tree, objectid, type, offset, value, 0, size);
     } else {
       core.items.adopt(tree, objectid, type, offset, page.bytes, start, size);
     }
   }
+}
+
+/** Takes the part of an extent before the slots that lies behind the start: of its beginning something newer is held. */
+function adoptExtentOver(
+  core: Core,
+  page: ItemPage,
+  view: DataView,
+  tree: number,
+  slot: number,
+  from: Key,
+  to: Key,
+): void {
+  if (from.type !== ItemType.extentData || page.type(slot) !== from.type) return;
+  if (page.objectid(slot) !== from.objectid) return;
+  const offset = page.offset(slot);
+  const start = page.dataStart(slot);
+  const size = page.dataSize(slot);
+  requireSound(tree, from.objectid, from.type, offset, view, start, size);
+  const skipped = from.offset - offset;
+  if (extentType(view, start) === ExtentType.inline || extentLength(view, start) <= skipped) return;
+  const isSame = to.objectid === from.objectid && to.type === from.type;
+  const value = cutExtent(view, start, size, skipped, isSame ? to.offset - from.offset : Infinity);
+  core.items.adopt(tree, from.objectid, from.type, from.offset, value, 0, size);
+}
+
+/** Whether a cuttable extent at `offset` reaches over the end of what is taken. */
+function reachesOver(view: DataView, start: number, offset: number, ino: number, to: Key): boolean {
+  if (to.objectid !== ino || to.type !== ItemType.extentData) return false;
+  return extentType(view, start) !== ExtentType.inline && offset + extentLength(view, start) > to.offset;
+}
+
+/** @throws CorruptionError */
+function requireSound(
+  tree: number,
+  objectid: number,
+  type: number,
+  offset: number,
+  view: DataView,
+  start: number,
+  size: number,
+): void {
+  if (itemIsSound(type, offset, view, start, size)) return;
+  throw new CorruptionError(`corrupt item from the server: tree ${tree} key (${objectid} ${type} ${offset})`);
 }
 
 /** Takes the data of small files in that came beside their items. */

@@ -168,6 +168,7 @@ export class Client {
     core.writeBack.start(peer, greeting.limits.batchesInFlight);
     const neighbours = new NeighbourReader();
     this.#giver = new Giver(core, peer);
+    core.sayClosed = (file, isNameless) => void this.#giver.closed(file, isNameless);
     this.#evictor = new Evictor(core, this.#giver);
     const onBroken = (error: Error): void => peer.close(Errno.EPROTO, error.message);
     this.#data = new DataFetcher({ core, peer, errnoOf: (error) => this.#fetcher.errnoOf(error), onBroken });
@@ -263,7 +264,7 @@ export class Client {
     core.lostErrno = errno;
     for (const node of losses.inodes) {
       core.files.make(node, core.treeOf(node), core.inoOf(node)).error = errno;
-      core.nextIndex.delete(node);
+      core.forgetNextIndex(node);
     }
     for (const { tree, dir, name } of losses.names) core.kernel.dropName(core.nodeOf(tree, dir), name);
     this.#options.log(`${losses.changes} changes were lost with it`);
@@ -280,8 +281,8 @@ export class Client {
     const core = this.#core;
     const { writeBack } = core;
     if (!(await writeBack.whenApplied(writeBack.flushLog()))) return core.ended;
+    // Asked for even with nothing of our own: what others wrote and we have seen may not be durable yet.
     const number = writeBack.applied;
-    if (writeBack.durable >= number) return core.ended;
     try {
       const reply = await this.peer.request('sync', { batch: number });
       writeBack.durable = Math.max(writeBack.durable, reply.fields.durable);

@@ -20,16 +20,21 @@ import { getU64 } from '../item/number_fields.ts';
 import type { Clock } from '../util/clock.ts';
 import type { Crc32c } from '../util/crc32c.ts';
 import { Errno } from '../util/errno.ts';
+import type { TreeRange } from '../util/range.ts';
 import { RangeForest } from '../util/range_map.ts';
 import { Mode } from '../wire/message.ts';
+import { Contention } from './contention.ts';
+import type { FileState } from './file_state.ts';
 import { Files } from './files.ts';
 import { InodeNumbers } from './inode_numbers.ts';
 import { ItemCache } from './item_cache.ts';
 import type { KernelCache } from './kernel_cache.ts';
-import { EXTENT_LENGTH_MAX, EXTENT_WINDOW_BYTES, NEXT_INDEX_MAX, WHOLE_EXTENTS_BYTES } from './limits.ts';
+import { EXTENT_WINDOW_BYTES, NEXT_INDEX_MAX, WHOLE_EXTENTS_BYTES } from './limits.ts';
 import { type DataWant, Missing } from './missing.ts';
+import { Needs } from './needs.ts';
 import { inoOfNode, nodeOf, ROOT_NODE, treeOfNode } from './node_id.ts';
 import type { AttrOut } from './operations.ts';
+import { PageHold } from './page_hold.ts';
 import { SpaceCredit } from './space_credit.ts';
 import { Stamp } from './stamp.ts';
 import type { WriteBack } from './write_back.ts';
@@ -71,8 +76,14 @@ export class Core {
 
   readonly items: ItemCache;
   readonly held: Holder = new Holder();
-  /** Ranges that are being given back: what they cover is answered, but the kernel may not keep it. */
-  readonly leaving: RangeForest<boolean> = new RangeForest();
+  /** Ranges that are being given back, and how often: what they cover is answered, but the kernel may not keep it. */
+  readonly leaving: RangeForest<number> = new RangeForest();
+  /** Nodes of which the kernel was given pages or a listing while those were leaving. */
+  readonly givenLeaving: Set<number> = new Set();
+  readonly pageHold: PageHold = new PageHold();
+  readonly contention: Contention;
+  /** What the operation that runs has asked for so far. */
+  readonly needs: Needs = new Needs();
   readonly files: Files = new Files();
   readonly space: SpaceCredit = new SpaceCredit();
   readonly numbers: InodeNumbers = new InodeNumbers();
@@ -86,8 +97,12 @@ export class Core {
   lostErrno = 0;
   /** Inodes without a name that are still open or known to the kernel, by node. */
   readonly orphans: Set<number> = new Set();
-  /** Next index of directories, by node. */
+  /** Inodes, by node, that other clients had open when this one was granted them: it must not drop them. */
+  readonly openElsewhere: Set<number> = new Set();
+  /** Next index of directories, by node: as long as the rest of the index is held. */
   readonly nextIndex: Map<number, number> = new Map();
+  /** What it was when that was lost: others can only have gone on from there. */
+  readonly lastIndex: Map<number, number> = new Map();
 
   /** What the server said of its space, and when; null before. */
   statfs: SpaceReport | null = null;
@@ -96,11 +111,16 @@ export class Core {
   /** Asks for space and numbers before they run out; set by the client. */
   topUp: (tree: number) => void = () => {};
 
+  /** Tells the server that an inode is not used any more; set by the client. */
+  sayClosed: (file: FileState, isNameless: boolean) => void = () => {};
+
   hits = 0;
   misses = 0;
+  #freshGrants: Promise<void> | null = null;
 
   constructor(options: CoreOptions) {
     this.clock = options.clock;
+    this.contention = new Contention(options.clock);
     this.crc32c = options.crc32c;
     this.sectorSums = options.sectorSums;
     this.kernel = options.kernel;
@@ -113,9 +133,29 @@ export class Core {
     this.stamp = new Stamp(options.clock);
   }
 
+  /**
+   * Grants have come for operations that wait. They run in this turn of the event loop, and only then is anything
+   * given back, however soon a revoke follows: or two clients could take from each other for ever.
+   */
+  grantsArrived(): void {
+    if (this.#freshGrants !== null) return;
+    this.#freshGrants = new Promise((resolve) => {
+      this.clock.setTimer(0, () => {
+        this.#freshGrants = null;
+        resolve();
+      });
+    });
+  }
+
+  /** Resolves when the operations for which grants have just come have run; null when there are none. */
+  get freshGrants(): Promise<void> | null {
+    return this.#freshGrants;
+  }
+
   /** Begins an operation. @returns 0, or the errno with which every operation is answered now. */
   begin(): number {
     if (!this.missing.isEmpty) this.missing = new Missing();
+    this.needs.clear();
     this.hits++;
     return this.ended;
   }
@@ -140,11 +180,20 @@ export class Core {
   }
 
   /**
-   * Wants all keys of an inode. The server adds the inodes behind it if they are cheap, and of a large inode gives as
-   * much as fits into a reply, from its start on.
+   * Wants what an operation lacks of an inode: all of it, with the inodes behind it if the server finds them cheap (of
+   * a large inode it gives as much as fits into a reply, from its start on); where clients contend, no more than needed.
    */
-  #wantPrefix(tree: number, ino: number, mode: Mode): void {
-    this.missing.want(tree, ino, 0, 0, ino + 1, 0, 0, mode, true);
+  #wantInode(tree: number, ino: number, mode: Mode, needed: TreeRange): void {
+    const node = this.nodeOf(tree, ino);
+    if (this.contention.isLarge(node)) {
+      const { start, end } = needed;
+      const { objectid, type, offset } = end;
+      this.missing.want(tree, start.objectid, start.type, start.offset, objectid, type, offset, mode, false);
+      return;
+    }
+    const isContended = this.contention.has(node);
+    if (isContended) this.missing.wantsData = true;
+    this.missing.want(tree, ino, 0, 0, ino + 1, 0, 0, mode, !isContended);
   }
 
   /** About how many names a directory has that is known and large; 0 for others, which are asked for whole. */
@@ -154,13 +203,23 @@ export class Core {
     return size > LARGE_DIRECTORY_BYTES ? size / (2 * NAME_BYTES_USUAL) : 0;
   }
 
+  /** Whether `[start, end)` of the keys of one type is held; notes it as a need, in `RANGE` too. */
+  #holdsKeys(tree: number, ino: number, type: number, start: number, end: number, mode: Mode): boolean {
+    RANGE.tree = tree;
+    setKey(RANGE.start, ino, type, start);
+    setKey(RANGE.end, ino, type, end);
+    this.needs.add(tree, ino, type, start, ino, type, end, mode);
+    if (end === start + 1) return this.held.holds(tree, ino, type, start, mode);
+    return this.held.covers(RANGE, mode);
+  }
+
   /** Whether the DIR_ITEM key of a name is held. */
   needName(tree: number, dir: number, hash: number, mode: Mode): boolean {
     const type = ItemType.dirItem;
-    if (this.held.holds(tree, dir, type, hash, mode)) return true;
-    const names = this.#namesOfLarge(tree, dir);
+    if (this.#holdsKeys(tree, dir, type, hash, hash + 1, mode)) return true;
+    const names = this.contention.has(this.nodeOf(tree, dir)) ? 0 : this.#namesOfLarge(tree, dir);
     if (names === 0) {
-      this.#wantPrefix(tree, dir, mode);
+      this.#wantInode(tree, dir, mode, RANGE);
     } else {
       const end = hash + 1 + Math.floor((0x1_0000_0000 * NAMES_AT_ONCE) / names);
       this.missing.want(tree, dir, type, hash, dir, type, end, mode, false);
@@ -171,9 +230,17 @@ export class Core {
   /** Whether the DIR_INDEX key of a name is held. */
   needIndex(tree: number, dir: number, index: number, mode: Mode): boolean {
     const type = ItemType.dirIndex;
-    if (this.held.holds(tree, dir, type, index, mode)) return true;
-    if (this.#namesOfLarge(tree, dir) === 0) this.#wantPrefix(tree, dir, mode);
-    else this.missing.want(tree, dir, type, index, dir, type, index + INDEXES_AT_ONCE, mode, false);
+    if (this.#holdsKeys(tree, dir, type, index, index + 1, mode)) return true;
+    const isContended = this.contention.has(this.nodeOf(tree, dir));
+    if (isContended && mode === Mode.read) {
+      // A listing needs them all, and as they are at one moment.
+      setKey(RANGE.end, dir, type + 1, 0);
+      this.#wantInode(tree, dir, mode, RANGE);
+    } else if (isContended || this.#namesOfLarge(tree, dir) === 0) {
+      this.#wantInode(tree, dir, mode, RANGE);
+    } else {
+      this.missing.want(tree, dir, type, index, dir, type, index + INDEXES_AT_ONCE, mode, false);
+    }
     return false;
   }
 
@@ -182,8 +249,9 @@ export class Core {
     RANGE.tree = tree;
     setKey(RANGE.start, ino, startType, 0);
     setKey(RANGE.end, ino, endType, 0);
+    this.needs.add(tree, ino, startType, 0, ino, endType, 0, mode);
     if (this.held.covers(RANGE, mode)) return true;
-    this.#wantPrefix(tree, ino, mode);
+    this.#wantInode(tree, ino, mode, RANGE);
     return false;
   }
 
@@ -192,49 +260,54 @@ export class Core {
     RANGE.tree = tree;
     setKey(RANGE.start, ino, 0, 0);
     setKey(RANGE.end, ino + 1, 0, 0);
+    this.needs.add(tree, ino, 0, 0, ino + 1, 0, 0, mode);
     if (this.held.covers(RANGE, mode)) return true;
-    this.#wantPrefix(tree, ino, mode);
+    this.#wantInode(tree, ino, mode, RANGE);
     return false;
   }
 
   /** Whether identity and derived part of an inode are held. */
   needInode(tree: number, ino: number, identity: Mode, derived: Mode): boolean {
-    if (
-      this.held.holds(tree, ino, ItemType.inodeItem, 0, identity) &&
-      this.held.holds(tree, ino, ItemType.inodeItem, DERIVED, derived)
-    ) {
-      return true;
-    }
-    this.#wantPrefix(tree, ino, identity > derived ? identity : derived);
-    return false;
+    const hasDerived = this.#holdsKeys(tree, ino, ItemType.inodeItem, DERIVED, DERIVED + 1, derived);
+    if (!hasDerived) this.#wantInode(tree, ino, derived, RANGE);
+    const hasIdentity = this.#holdsKeys(tree, ino, ItemType.inodeItem, 0, 1, identity);
+    if (!hasIdentity) this.#wantInode(tree, ino, identity, RANGE);
+    return hasDerived && hasIdentity;
   }
 
-  /** Whether `[start, end)` of a file's bytes is held, with every extent that reaches into it. */
+  /**
+   * Whether `[start, end)` of a file's bytes is held. The ends of extents that reach over those of what is granted
+   * are cut off, so nothing beside it is needed.
+   *
+   * @param size - of the file; bytes kept inline belong together.
+   */
   needBytes(tree: number, ino: number, start: number, end: number, size: number, mode: Mode): boolean {
-    RANGE.tree = tree;
-    const from = Math.max(0, start - EXTENT_LENGTH_MAX);
-    setKey(RANGE.start, ino, ItemType.extentData, from);
-    setKey(RANGE.end, ino, ItemType.extentData, end);
-    if (this.held.covers(RANGE, mode)) return true;
-    const isLarge = size > WHOLE_EXTENTS_BYTES || end > WHOLE_EXTENTS_BYTES;
-    if (!isLarge) {
-      this.missing.want(tree, ino, ItemType.extentData, 0, ino + 1, 0, 0, mode, true);
-      return false;
+    const type = ItemType.extentData;
+    const from = size <= this.limits.maxInlineBytes ? 0 : start;
+    if (this.#holdsKeys(tree, ino, type, from, end, mode)) return true;
+    const node = this.nodeOf(tree, ino);
+    if (this.contention.has(node)) {
+      this.#wantInode(tree, ino, mode, RANGE);
+    } else if (size <= WHOLE_EXTENTS_BYTES && end <= WHOLE_EXTENTS_BYTES) {
+      this.missing.want(tree, ino, type, 0, ino + 1, 0, 0, mode, true);
+    } else {
+      const first = Math.floor(from / EXTENT_WINDOW_BYTES) * EXTENT_WINDOW_BYTES;
+      const last = Math.ceil(end / EXTENT_WINDOW_BYTES) * EXTENT_WINDOW_BYTES;
+      this.missing.want(tree, ino, type, first, ino, type, last, mode, false);
     }
-    const first = Math.floor(from / EXTENT_WINDOW_BYTES) * EXTENT_WINDOW_BYTES;
-    const last = Math.ceil(end / EXTENT_WINDOW_BYTES) * EXTENT_WINDOW_BYTES;
-    this.missing.want(tree, ino, ItemType.extentData, first, ino, ItemType.extentData, last, mode, false);
     return false;
   }
 
   /** Whether all of a file's bytes from `start` on are held for writing: what a lesser size needs. */
   needBytesFrom(tree: number, ino: number, start: number): boolean {
+    const type = ItemType.extentData;
     RANGE.tree = tree;
-    setKey(RANGE.start, ino, ItemType.extentData, Math.max(0, start - EXTENT_LENGTH_MAX));
-    setKey(RANGE.end, ino, ItemType.extentData + 1, 0);
+    setKey(RANGE.start, ino, type, start);
+    setKey(RANGE.end, ino, type + 1, 0);
+    this.needs.add(tree, ino, type, start, ino, type + 1, 0, Mode.write);
     if (this.held.covers(RANGE, Mode.write)) return true;
-    const from = RANGE.start.offset;
-    this.missing.want(tree, ino, ItemType.extentData, from, ino + 1, 0, 0, Mode.write, true);
+    if (this.contention.has(this.nodeOf(tree, ino))) this.#wantInode(tree, ino, Mode.write, RANGE);
+    else this.missing.want(tree, ino, type, start, ino + 1, 0, 0, Mode.write, true);
     return false;
   }
 
@@ -267,17 +340,64 @@ export class Core {
 
   /** Whether the kernel may keep what lies under a key without limit. */
   isLasting(tree: number, objectid: number, type: number, offset: number): boolean {
+    if (this.contention.has(this.nodeOf(tree, objectid))) return false;
     return this.leaving.get(tree, objectid, type, offset) === undefined;
   }
 
-  /** Remembers a directory's next index; not while its index is being given back, or others would move it unseen. */
+  /** Whether keys that are being given back lie in `[start, end)` of one type of an inode's. */
+  isLeaving(tree: number, ino: number, type: number, start: number, end: number): boolean {
+    if (this.leaving.size === 0) return false;
+    RANGE.tree = tree;
+    setKey(RANGE.start, ino, type, start);
+    setKey(RANGE.end, ino, type, end);
+    return !this.leaving.forEachIn(RANGE, () => false);
+  }
+
+  /**
+   * Whether the kernel may be given pages of `[start, end)` of a file now. Pages of a range that is being given back are
+   * noted, and held back while that is asked for: then what waits is noted as missing.
+   */
+  mayGivePages(node: number, start: number, end: number): boolean {
+    if (!this.isLeaving(this.treeOf(node), this.inoOf(node), ItemType.extentData, start, end)) return true;
+    if (this.pageHold.isOn) {
+      this.missing.isHeldBack = true;
+      return false;
+    }
+    this.givenLeaving.add(node);
+    return true;
+  }
+
+  /** Marks a range as being given back (`by` 1), or as given back (-1). */
+  setLeaving(range: TreeRange, by: 1 | -1): void {
+    this.leaving.update(range, (old) => {
+      const count = (old ?? 0) + by;
+      return count > 0 ? count : undefined;
+    });
+  }
+
+  /** Remembers a directory's next index; not while it is being given back, or others would move it unseen. */
   setNextIndex(node: number, index: number): void {
-    if (!this.isLasting(this.treeOf(node), this.inoOf(node), ItemType.dirIndex, index)) {
+    if (this.isLeaving(this.treeOf(node), this.inoOf(node), ItemType.dirIndex, index, index + 1)) {
       this.nextIndex.delete(node);
       return;
     }
     if (this.nextIndex.size >= NEXT_INDEX_MAX) this.nextIndex.clear();
     this.nextIndex.set(node, index);
+  }
+
+  /** The rest of a directory's index is not held any more. */
+  loseNextIndex(node: number): void {
+    const last = this.nextIndex.get(node);
+    if (last === undefined) return;
+    this.nextIndex.delete(node);
+    if (this.lastIndex.size >= NEXT_INDEX_MAX) this.lastIndex.clear();
+    this.lastIndex.set(node, last);
+  }
+
+  /** The directory is gone, or what is known of it was wrong. */
+  forgetNextIndex(node: number): void {
+    this.nextIndex.delete(node);
+    this.lastIndex.delete(node);
   }
 
   /** Fills `out` from an inode's item, whose range must be held. @returns 0 or -ESTALE, -EOVERFLOW. */

@@ -62,7 +62,7 @@ export class Evictor {
       this.#holdOffBytes = before + core.cacheBytes * (EVICTION_SHARE / 4);
       return;
     }
-    for (const range of chosen) core.leaving.set(range, true);
+    for (const range of chosen) core.setLeaving(range, 1);
     forgetRanges(core, chosen);
     await core.kernel.settled();
     if (core.ended !== 0) return;
@@ -75,8 +75,9 @@ export class Evictor {
         dropped.push(piece);
         changes.push(...core.held.lower(piece, Mode.none));
       }
-      core.leaving.cut(range);
+      core.setLeaving(range, -1);
     }
+    if (core.leaving.size === 0) core.givenLeaving.clear();
     dropData(core, dropped);
     for (let at = 0; at < changes.length; at += RANGES_MAX) {
       this.#giver.release(changes.slice(at, at + RANGES_MAX), []);
@@ -99,6 +100,8 @@ export class Evictor {
     for (const file of core.files.all()) {
       if (file.opens > 0 || file.isDirty || file.pending.length > 0) pin(file.tree, file.ino, file.ino + 1);
     }
+    // Their pages came again while the kernel forgot them: they are in use.
+    for (const node of core.givenLeaving) pin(core.treeOf(node), core.inoOf(node), core.inoOf(node) + 1);
     for (const node of core.orphans) pin(core.treeOf(node), core.inoOf(node), core.inoOf(node) + 1);
     core.numbers.forEachFree(pin);
     return pins;

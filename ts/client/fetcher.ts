@@ -7,13 +7,13 @@
 import { Errno } from '../util/errno.ts';
 import { CorruptionError, FsError, ProtocolError } from '../util/errors.ts';
 import { WANTS_MAX } from '../util/limits.ts';
-import { compareKey, type TreeRange } from '../util/range.ts';
-import { type Acquire, Mode, type ModeChange, type Want } from '../wire/message.ts';
+import { compareKey, inodeRange, type TreeRange } from '../util/range.ts';
+import { type Acquire, Mode, type ModeChange, type Want, WantFlags } from '../wire/message.ts';
 import type { Peer } from '../wire/peer.ts';
 import { adoptReply } from './adoption.ts';
 import type { Core } from './core.ts';
 import type { DataFetcher } from './data_fetcher.ts';
-import { DATA_WITH_ITEMS_BYTES } from './limits.ts';
+import { CONTENDED_WHOLE_BYTES, DATA_WITH_ITEMS_BYTES, OWN_ACQUIRES_MAX } from './limits.ts';
 import type { Missing } from './missing.ts';
 
 /** An acquire that is being put together. */
@@ -22,6 +22,7 @@ interface Gathering {
   space: number;
   inodeTree: number;
   inodes: number;
+  wantsData: boolean;
   readonly done: Promise<number>;
   readonly settle: (result: number) => void;
 }
@@ -65,12 +66,25 @@ export class Fetcher {
     for (const want of missing.data) waits.push(this.#data.read(want));
     if (missing.statfs) waits.push(this.#statfs());
     if (missing.room) await core.writeBack.room();
+    if (missing.isHeldBack) await core.pageHold.wait();
     let result = core.ended;
     for (const wait of waits) {
       const one = await wait;
       if (result === 0) result = one;
     }
     return result;
+  }
+
+  /** Makes other clients send what they have changed of an inode. @returns 0 or a negative errno */
+  async flushOthers(tree: number, ino: number): Promise<number> {
+    const core = this.#core;
+    const range = inodeRange(tree, ino);
+    // Nobody can write what is held here.
+    if (core.ended !== 0 || core.held.covers(range, Mode.read)) return core.ended;
+    const gathering = newGathering();
+    gathering.wants.push({ ...range, mode: Mode.read, flags: WantFlags.flushOnly });
+    this.#send(gathering);
+    return gathering.done;
   }
 
   /** Asks for more space and numbers before they run out. */
@@ -92,7 +106,15 @@ export class Fetcher {
 
   async #acquire(missing: Missing): Promise<number> {
     const waits: Promise<number>[] = [];
-    for (const want of missing.wants) waits.push(this.#inFlightWith(want) ?? this.#want(want));
+    if (missing.isOwn && this.#inFlight.size < OWN_ACQUIRES_MAX) {
+      const gathering = newGathering();
+      gathering.wants.push(...missing.wants);
+      gathering.wantsData = missing.wantsData;
+      queueMicrotask(() => this.#send(gathering));
+      waits.push(gathering.done);
+    } else {
+      for (const want of missing.wants) waits.push(this.#inFlightWith(want) ?? this.#want(want));
+    }
     if (missing.space > 0) waits.push(this.#wantSpace(missing.space));
     if (missing.inodes > 0) waits.push(this.#wantNumbers(missing.inodeTree));
     let result = 0;
@@ -105,11 +127,7 @@ export class Fetcher {
 
   #gather(): Gathering {
     if (this.#gathering !== null && this.#gathering.wants.length < WANTS_MAX) return this.#gathering;
-    let settle: (result: number) => void = () => {};
-    const done = new Promise<number>((resolve) => {
-      settle = resolve;
-    });
-    const gathering: Gathering = { wants: [], space: 0, inodeTree: 0, inodes: 0, done, settle };
+    const gathering = newGathering();
     this.#gathering = gathering;
     queueMicrotask(() => this.#send(gathering));
     return gathering;
@@ -169,7 +187,7 @@ export class Fetcher {
       wants: gathering.wants,
       spaceWanted: gathering.space,
       inodesWanted: gathering.inodes > 0 ? { tree: gathering.inodeTree, count: gathering.inodes } : null,
-      dataBytesWanted: gathering.wants.length > 0 && this.#options.wantsData() ? DATA_WITH_ITEMS_BYTES : 0,
+      dataBytesWanted: this.#dataWanted(gathering),
     };
     const flight = { asked, done: gathering.done };
     this.#inFlight.add(flight);
@@ -178,6 +196,8 @@ export class Fetcher {
       .request('acquire', asked, {
         onReply: (reply) => {
           this.#inFlight.delete(flight);
+          // Operations that wait for this run before anything of it is given back.
+          core.grantsArrived();
           this.#guard(() => {
             this.#options.onAdopted(adoptReply(core, asked, reply.fields, reply.body));
           });
@@ -191,6 +211,11 @@ export class Fetcher {
           gathering.settle(this.errnoOf(error));
         },
       );
+  }
+
+  #dataWanted({ wants, wantsData }: Gathering): number {
+    if (wants.length > 0 && this.#options.wantsData()) return DATA_WITH_ITEMS_BYTES;
+    return wantsData ? CONTENDED_WHOLE_BYTES : 0;
   }
 
   /** Runs what takes in a reply: what the server may not send ends the session. */
@@ -217,6 +242,14 @@ export class Fetcher {
       return this.errnoOf(error);
     }
   }
+}
+
+function newGathering(): Gathering {
+  let settle: (result: number) => void = () => {};
+  const done = new Promise<number>((resolve) => {
+    settle = resolve;
+  });
+  return { wants: [], space: 0, inodeTree: 0, inodes: 0, wantsData: false, done, settle };
 }
 
 function covers(outer: Want, inner: Want): boolean {

@@ -4,22 +4,41 @@
 // (eviction.ts gives back what is clean and cold, for memory.)
 //
 // In this order: the kernel forgets what the ranges cover, which first makes it write back what was dirtied through
-// mmap; dirty state is sent and applied; the items are dropped and the release is sent, in one turn. Until that turn
-// operations go on under the grants, with answers that the kernel may not keep; if they keep the ranges dirty, the
-// grants are lowered first and the operations wait.
+// mmap; the grants are lowered; dirty state is sent and applied; the items are dropped and the release is sent, in one
+// turn. Until the grants are lowered operations go on under them, with answers that the kernel may not keep. From then
+// on they wait for new grants.
+//
+// INVARIANT: the kernel has no page of a range when its release is sent. A READ that was answered while its range was
+// leaving may have filled one behind the invalidation, so the invalidation is repeated until none was. A READ that waits
+// for the release would block the very invalidation that the release waits for (its page is locked), so READs are
+// answered at once; only when a busy reader makes a second round necessary are they held back, and let go as soon as
+// the kernel does not come back.
 
-import { ExtentType, extentIsHole, extentLength, extentType, setExtentLength } from '../item/extent_data.ts';
+import {
+  cutExtent,
+  ExtentType,
+  extentIsHole,
+  extentLength,
+  extentType,
+  setExtentLength,
+} from '../item/extent_data.ts';
+import { inodeMode, inodeSize, isDirectory } from '../item/inode_item.ts';
 import { ItemType } from '../item/key.ts';
+import type { Clock } from '../util/clock.ts';
 import { OPEN_INODES_MAX, RANGES_MAX } from '../util/limits.ts';
 import { type Key, rangesOverlap, type TreeRange } from '../util/range.ts';
 import { Mode, type ModeChange, type TreeInode } from '../wire/message.ts';
 import type { Peer } from '../wire/peer.ts';
 import type { Core } from './core.ts';
+import type { FileState } from './file_state.ts';
 import { logFile } from './file_writer.ts';
 import { endOfInode, forgetRanges } from './kernel_forget.ts';
+import { CONTENDED_WHOLE_BYTES } from './limits.ts';
 
-/** How often what is given back is flushed while operations go on, before they have to wait. */
-const ROUNDS_MAX = 4;
+/** How long the kernel may take to forget pages while READs are held back, milliseconds. */
+const HELD_BACK_MS = 5;
+/** Inodes of a range that are looked up one by one rather than by going through all files. */
+const FEW_INODES = 64;
 
 /** A range and the mode that may stay. */
 export interface Giving extends TreeRange {
@@ -38,34 +57,69 @@ export class Giver {
   /** Brings the ranges down to their modes. Resolves when the release is sent. */
   async give(ranges: readonly Giving[]): Promise<void> {
     const core = this.#core;
-    for (const range of ranges) core.leaving.set(range, true);
+    for (const range of ranges) {
+      noteContention(core, range);
+      core.setLeaving(range, 1);
+    }
+    if (core.freshGrants !== null) await core.freshGrants;
     const gone = ranges.filter((range) => range.newMode === Mode.none);
     forgetRanges(core, gone);
-    for (const range of ranges) if (range.newMode === Mode.read) this.#flushMapped(range);
+    for (const range of ranges) if (range.newMode === Mode.read) this.#forgetMapped(range);
     await core.kernel.settled();
-    for (let round = 0; round < ROUNDS_MAX; round++) {
-      const place = this.#flush(ranges);
-      if (place <= core.writeBack.appliedPlace || core.ended !== 0) break;
-      await core.writeBack.whenApplied(place);
-    }
+    const isHolding = await this.#forgetLatePages(ranges);
     const changes: ModeChange[] = [];
     for (const range of ranges) changes.push(...core.held.lower(range, range.newMode));
+    if (isHolding) core.pageHold.end();
     const place = this.#flush(ranges);
     if (place > core.writeBack.appliedPlace) await core.writeBack.whenApplied(place);
-    if (core.ended !== 0) return;
-    for (const range of gone) dropItems(core, range);
-    dropData(core, gone);
-    this.release(changes, ranges);
-    for (const range of ranges) core.leaving.cut(range);
+    if (core.ended === 0) {
+      for (const range of gone) dropItems(core, range);
+      dropData(core, gone);
+      this.release(changes, ranges);
+    }
+    for (const range of ranges) core.setLeaving(range, -1);
+    if (core.leaving.size === 0) core.givenLeaving.clear();
+  }
+
+  /**
+   * Repeats the invalidation of pages until no READ was answered meanwhile.
+   *
+   * @returns whether READs are held back, which must end when the grants are lowered.
+   */
+  async #forgetLatePages(ranges: readonly TreeRange[]): Promise<boolean> {
+    const core = this.#core;
+    let isHolding = false;
+    for (;;) {
+      const late = this.#takeLatePages(ranges);
+      if (late.length === 0 || core.ended !== 0) return isHolding;
+      if (!isHolding) core.pageHold.begin();
+      isHolding = true;
+      for (const node of late) core.kernel.forgetBytes(node, 0, Infinity);
+      const settled = core.kernel.settled();
+      if (await isWithin(core.clock, settled, HELD_BACK_MS)) continue;
+      // The kernel waits for a READ that is held back.
+      core.pageHold.end();
+      isHolding = false;
+      await settled;
+    }
+  }
+
+  /** The files of the ranges of which the kernel was given pages since the last look. */
+  #takeLatePages(ranges: readonly TreeRange[]): number[] {
+    const core = this.#core;
+    const late: number[] = [];
+    for (const node of core.givenLeaving) {
+      const prefix = prefixOf(core.treeOf(node), core.inoOf(node));
+      if (ranges.some((range) => rangesOverlap(range, prefix))) late.push(node);
+    }
+    for (const node of late) core.givenLeaving.delete(node);
+    return late;
   }
 
   /** A range that stays readable: what was written through mmap must come out, and later writes must be asked for. */
-  #flushMapped(range: TreeRange): void {
-    const core = this.#core;
-    for (const file of core.files.all()) {
-      if (file.writers > 0 && rangesOverlap(range, prefixOf(file.tree, file.ino))) {
-        core.kernel.forgetBytes(file.node, 0, Infinity);
-      }
+  #forgetMapped(range: TreeRange): void {
+    for (const file of filesIn(this.#core, range)) {
+      if (file.writers > 0) this.#core.kernel.forgetBytes(file.node, 0, Infinity);
     }
   }
 
@@ -95,16 +149,35 @@ export class Giver {
     return Math.min(place, core.writeBack.flushLog());
   }
 
+  /** Says that an inode is not used any more, when what was changed about it is applied. */
+  async closed(file: FileState, isNameless: boolean): Promise<void> {
+    const core = this.#core;
+    const { tree, ino } = file;
+    const place = this.#flush([prefixOf(tree, ino)]);
+    if (place > core.writeBack.appliedPlace) await core.writeBack.whenApplied(place);
+    // It may have been opened again meanwhile; then it says so when it is closed for good.
+    if (core.ended !== 0 || (file.opens > 0 && !isNameless)) return;
+    file.isToldOpen = false;
+    core.files.settle(file);
+    const afterBatch = core.writeBack.applied;
+    this.#peer.notify('closed', { inodes: [{ tree, ino, isNameless }], afterBatch });
+  }
+
   /** Sends a release of what is clean already. */
   release(changes: readonly ModeChange[], ranges: readonly TreeRange[]): void {
     const core = this.#core;
     const open: TreeInode[] = [];
-    if (ranges.length > 0) {
-      for (const file of core.files.all()) {
-        const prefix = prefixOf(file.tree, file.ino);
-        if (file.opens > 0 && ranges.some((range) => rangesOverlap(range, prefix))) {
-          open.push({ tree: file.tree, ino: file.ino });
-        }
+    for (const range of ranges) {
+      for (const node of core.orphans) {
+        const tree = core.treeOf(node);
+        const ino = core.inoOf(node);
+        if (rangesOverlap(range, prefixOf(tree, ino))) core.files.make(node, tree, ino);
+      }
+      for (const file of filesIn(core, range)) {
+        const { tree, ino } = file;
+        if (file.opens === 0 && !core.orphans.has(file.node)) continue;
+        file.isToldOpen = true;
+        open.push({ tree, ino });
       }
     }
     const afterBatch = core.writeBack.applied;
@@ -122,6 +195,50 @@ function prefixOf(tree: number, ino: number): TreeRange {
   return { tree, start: { objectid: ino, type: 0, offset: 0 }, end: endOfInode(ino) };
 }
 
+/** The files, of those about which anything is remembered, with keys in the range. */
+function filesIn(core: Core, range: TreeRange): FileState[] {
+  const { tree, start, end } = range;
+  const found: FileState[] = [];
+  if (end.objectid - start.objectid <= FEW_INODES) {
+    const isLastIn = end.type > 0 || end.offset > 0;
+    for (let ino = start.objectid; ino < end.objectid + (isLastIn ? 1 : 0); ino++) {
+      const file = core.files.get(core.nodeOf(tree, ino));
+      if (file !== undefined) found.push(file);
+    }
+    return found;
+  }
+  for (const file of core.files.all()) {
+    if (file.tree === tree && rangesOverlap(range, prefixOf(tree, file.ino))) found.push(file);
+  }
+  return found;
+}
+
+/** Another client wants what lies in the range. A range over many inodes says nothing about a single one. */
+function noteContention(core: Core, range: TreeRange): void {
+  const { tree, start, end } = range;
+  const isOne = end.objectid === start.objectid || (end.objectid === start.objectid + 1 && end.type === 0);
+  if (!isOne) return;
+  const { items } = core;
+  const ino = start.objectid;
+  let isLarge = false;
+  if (items.find(tree, ino, ItemType.inodeItem, 0)) {
+    const isDir = isDirectory(inodeMode(items.view, items.start));
+    isLarge = isDir || inodeSize(items.view, items.start) > CONTENDED_WHOLE_BYTES;
+  }
+  core.contention.note(core.nodeOf(tree, ino), isLarge);
+}
+
+/** Whether `promise` resolves within `ms`. */
+function isWithin(clock: Clock, promise: Promise<unknown>, ms: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const timer = clock.setTimer(ms, () => resolve(false));
+    void promise.then(() => {
+      timer.cancel();
+      resolve(true);
+    });
+  });
+}
+
 /** Forgets the items of a range; an extent that reaches over an end keeps its part outside. */
 export function dropItems(core: Core, range: TreeRange): void {
   const { tree, start, end } = range;
@@ -132,14 +249,13 @@ export function dropItems(core: Core, range: TreeRange): void {
 
 /** Forgets bytes that were read ahead, or are on their way, of files whose ranges go. */
 export function dropData(core: Core, ranges: readonly TreeRange[]): void {
-  if (ranges.length === 0) return;
-  for (const file of core.files.all()) {
-    if (file.clean.length === 0 && file.fetches.length === 0) continue;
-    const prefix = prefixOf(file.tree, file.ino);
-    if (!ranges.some((range) => rangesOverlap(range, prefix))) continue;
-    file.markStale(0, Infinity);
-    core.files.dropCleanRange(file, 0, Infinity);
-    core.files.settle(file);
+  for (const range of ranges) {
+    for (const file of filesIn(core, range)) {
+      if (file.clean.length === 0 && file.fetches.length === 0) continue;
+      file.markStale(0, Infinity);
+      core.files.dropCleanRange(file, 0, Infinity);
+      core.files.settle(file);
+    }
   }
 }
 
@@ -153,10 +269,7 @@ function splitExtentAt(core: Core, tree: number, key: Key): void {
   const last = first + extentLength(items.view, items.start);
   if (extentType(items.view, items.start) === ExtentType.inline || last <= offset) return;
   const isHole = extentIsHole(items.view, items.start);
-  const value = items.bytes.slice(items.start, items.start + items.size);
-  const view = new DataView(value.buffer);
+  const value = cutExtent(items.view, items.start, items.size, offset - first, Infinity);
   setExtentLength(items.view, items.start, offset - first);
-  if (isHole) return;
-  setExtentLength(view, 0, last - offset);
-  items.adopt(tree, ino, type, offset, value, 0, value.length);
+  if (!isHole) items.adopt(tree, ino, type, offset, value, 0, value.length);
 }

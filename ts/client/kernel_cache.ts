@@ -3,7 +3,7 @@
 // What the client asks of the kernel channel when grants go: the kernel must not keep what no grant covers. The
 // channel (ts/fuse) implements it; the client never imports the channel.
 //
-// The calls only queue; `settled` tells when the kernel has acted on everything queued before. The client calls
+// The calls only queue; `settled` tells when the kernel has acted on everything queued since the last call of it. The client calls
 // names before inodes, always: an inode invalidated right after a LOOKUP reply can be missed by the kernel, unless
 // an invalidation of a name in its parent came first (measured, docs/architecture.md).
 //
@@ -27,11 +27,14 @@ export interface KernelCache {
 
   /**
    * Makes the kernel drop its pages of the bytes `[start, end)` of a file, after writing back what was dirtied
-   * through mmap; or the cached listing of a directory. `end` may be Infinity.
+   * through mmap. `end` may be Infinity.
    */
   forgetBytes(node: number, start: number, end: number): void;
 
-  /** Resolves when the kernel has acted on everything asked so far. */
+  /**
+   * Resolves when the kernel has acted on everything asked for since the last call, which must be in the same turn: what
+   * others ask for may be held up for longer.
+   */
   settled(): Promise<void>;
 
   /** Whether the kernel holds a reference on the node (it was looked up and not forgotten yet). */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
 // Says to the kernel what it must forget when grants over ranges of keys go: names by the DIR_ITEMs, attributes by
-// the inode items, pages by the EXTENT_DATAs, cached listings by the DIR_INDEXes. Names of all ranges come before any
+// the inode items, pages by the EXTENT_DATAs. (It keeps no listings.) Names of all ranges come before any
 // inode (kernel_cache.ts says why).
 
 import { inodeMode, isDirectory } from '../item/inode_item.ts';
@@ -62,7 +62,7 @@ function forgetNames(core: Core, range: TreeRange, ino: number): void {
   if (node === 0) return;
   const names = partOf(range, ino, ItemType.dirItem, HASH_END);
   if (names !== null) core.kernel.forgetNames(node, names.from, names.to);
-  if (partOf(range, ino, ItemType.dirIndex, Infinity) !== null) core.nextIndex.delete(node);
+  if (partOf(range, ino, ItemType.dirIndex, Infinity) !== null) core.loseNextIndex(node);
 }
 
 function forgetInodes(core: Core, range: TreeRange): void {
@@ -100,14 +100,11 @@ function forgetSpan(core: Core, tree: number, from: number, to: number): void {
   if (low !== 0 && low <= high) core.kernel.forgetAttributes(low, high + 1);
 }
 
-/** Pages of a file, or the cached listing of a directory. */
+/** Pages of a file, or the target of a symbolic link. */
 function forgetContent(core: Core, range: TreeRange, ino: number): void {
   const node = core.nodeOf(range.tree, ino);
-  if (node === 0) return;
-  const bytes = partOf(range, ino, ItemType.extentData, Infinity);
+  const bytes = node === 0 ? null : partOf(range, ino, ItemType.extentData, Infinity);
   if (bytes !== null) core.kernel.forgetBytes(node, bytes.from, bytes.to);
-  else if (partOf(range, ino, ItemType.dirIndex, Infinity) !== null)
-    core.kernel.forgetBytes(node, 0, Infinity);
 }
 
 /** The key right behind all keys of an inode. */

@@ -66,6 +66,16 @@ export const CACHE_BYTES_DEFAULT: number = 256 * MIB;
 export const FILE_SIZE_MAX: number = Number.MAX_SAFE_INTEGER - 4095;
 /** Files larger than this have their extents asked for in windows rather than whole. */
 export const WHOLE_EXTENTS_BYTES: number = 4096 * MIB;
-/** Such a window, bytes; the largest extent on disk (128 MiB) before it belongs to it. */
+/** Such a window, bytes: eight of the largest extents on disk. */
 export const EXTENT_WINDOW_BYTES: number = 1024 * MIB;
-export const EXTENT_LENGTH_MAX: number = 128 * MIB;
+
+/** How long an inode counts as contended after a revoke, milliseconds: much longer than handing it over takes. */
+export const CONTENDED_MS = 1000;
+/** Contended inodes remembered at a time; beyond it all are forgotten, which costs some wider grants. */
+export const CONTENDED_INODES_MAX = 65_536;
+/** Contended files up to this many bytes are asked for whole, with their data. */
+export const CONTENDED_WHOLE_BYTES: number = 64 * KIB;
+/** Ranges of one operation that are remembered while it runs. A rename needs some twenty. */
+export const NEEDS_MAX = 128;
+/** Acquires on their way at which contending operations share one again. */
+export const OWN_ACQUIRES_MAX = 128;

@@ -17,11 +17,17 @@ export interface DataWant {
 export class Missing {
   wants: Want[] = [];
   data: DataWant[] = [];
+  /** The wants are all that one operation needs, to be had together and in an acquire of their own. */
+  isOwn = false;
+  /** The data of small files among the wants is needed too, most likely. */
+  wantsData = false;
   /** Bytes of space. */
   space = 0;
   /** Inode numbers of `inodeTree`. */
   inodes = 0;
   inodeTree = 0;
+  /** Pages must not be given to the kernel right now. */
+  isHeldBack = false;
   /** There are too many dirty bytes. */
   room = false;
   /** The space of the file system is not known. */
@@ -34,6 +40,7 @@ export class Missing {
       this.space === 0 &&
       this.inodes === 0 &&
       !this.room &&
+      !this.isHeldBack &&
       !this.statfs
     );
   }

@@ -62,6 +62,20 @@ export const OpenFlags = {
   killSuidgid: 4,
 } as const;
 
+/** Bits of what `open` and `create` return: how the kernel may keep the file's pages. */
+export const OpenResult = {
+  /** Other clients want the file: reads and writes come here one by one, pages are for mmap only. */
+  direct: 1,
+  /** Pages that the kernel has of the file must go: they could be dirtied without a grant for it. */
+  dropPages: 2,
+} as const;
+
+/** Bits of the `flags` of `read`. */
+export const ReadFlags = {
+  /** The bytes become pages of the kernel, not only the answer to read(2). */
+  pages: 1,
+} as const;
+
 /**
  * Attributes of one inode, filled by the operations; one instance is reused for every request.
  *
@@ -181,7 +195,11 @@ export interface Operations {
     out: AttrOut,
   ): number;
 
-  /** As mknod of a regular file, and opens it: a `release` with the same flags must follow. -EEXIST if there. */
+  /**
+   * As mknod of a regular file, and opens it: a `release` with the same flags must follow.
+   *
+   * @returns bits of `OpenResult`; -EEXIST if there.
+   */
   create(
     dir: number,
     name: Uint8Array,
@@ -214,6 +232,8 @@ export interface Operations {
 
   /**
    * Opens a file or directory: a `release` with the same flags must follow. The inode then outlives its last name.
+   *
+   * @returns bits of `OpenResult`.
    */
   open(node: number, flags: number): number;
 
@@ -240,8 +260,12 @@ export interface Operations {
    */
   readdir(node: number, cookie: number, end: number, sink: DirSink, attr: AttrOut | null): number;
 
-  /** Reads into `target` from its beginning on. @returns the number of bytes, less than asked only at the end. */
-  read(node: number, offset: number, length: number, target: Uint8Array): number;
+  /**
+   * Reads into `target` from its beginning on.
+   *
+   * @param flags - bits of `ReadFlags`. @returns the number of bytes, less than asked only at the end.
+   */
+  read(node: number, offset: number, length: number, target: Uint8Array, flags: number): number;
 
   /** Writes all of `data`, which is copied. @returns data.length; -EFBIG. @see WriteFlags */
   write(node: number, offset: number, data: Uint8Array, flags: number): number;

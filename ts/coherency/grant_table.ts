@@ -191,6 +191,41 @@ export class GrantTable {
     return end;
   }
 
+  /**
+   * Raises to the range's mode what the session itself holds in lesser ones from the start of `range` on, up to the first
+   * key that another session holds or wants, and `count` ranges at most.
+   */
+  raise(operation: Operation, range: GrantRange, count: number): void {
+    const own = this.#sessions.get(operation.session);
+    if (own === undefined) return;
+    assert(own.unannounced.has(operation), 'only a granted operation is widened');
+    let end = this.#waiters.firstConflict(operation.session, range, range.mode);
+    this.#holders.forEachIn(range, (start, _end, { sessions }) => {
+      const isOwn = sessions.length === 1 && sessions[0] === operation.session;
+      if (!isOwn) end = earlierKey(end, start);
+      return isOwn;
+    });
+    own.revoking.forEachIn(range, (start) => {
+      end = earlierKey(end, start);
+      return false;
+    });
+    if (compareKey(range.start, end) >= 0) return;
+    const lesser: GrantRange[] = [];
+    own.held.forEachIn({ ...range, end }, (start, pieceEnd, held) => {
+      if (!modeSatisfies(held, range.mode)) lesser.push({ ...range, start, end: pieceEnd });
+      return lesser.length < count;
+    });
+    for (const piece of lesser) this.#give(own, operation, piece);
+  }
+
+  /** Whether no other session holds or wants a key of `range`. */
+  isFree(session: number, range: TreeRange): boolean {
+    if (compareKey(this.#waiters.firstConflict(session, range, Mode.write), range.end) < 0) return false;
+    return this.#holders.forEachIn(range, (_start, _end, { sessions }) =>
+      sessions.every((holder) => holder === session),
+    );
+  }
+
   /** Gives back a part of what `extend` added, which the reply will not contain. */
   trim(operation: Operation, range: TreeRange): void {
     const own = this.#sessions.get(operation.session);

@@ -140,10 +140,11 @@ export const OutBytes = {
 } as const;
 
 /** Flags of the reply to OPEN, CREATE and OPENDIR. */
-export const FOpen = { directIo: 1, keepCache: 2, cacheDir: 8, noFlush: 32 } as const;
+export const FOpen = { directIo: 1, keepCache: 2, noFlush: 32 } as const;
 
 /** Bits of the fields named after them. */
 export const OPEN_KILL_SUIDGID = 1;
+export const READ_LOCKOWNER = 2;
 export const WRITE_CACHE = 1;
 export const WRITE_KILL_SUIDGID = 4;
 

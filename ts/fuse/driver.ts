@@ -34,6 +34,9 @@ export interface FuseDriver {
   /** Writes replies queued outside of a burst, at the end of this turn. Cheap to call after each. */
   flushSoon(): void;
 
+  /** Writes every queued reply now. */
+  flush(): void;
+
   /**
    * Makes the kernel forget attributes of `node` and pages of `[offset, offset + length)`.
    *

@@ -132,12 +132,12 @@ export class GivenNames {
   }
 
   /** Calls `visit` with the directory and node of every name given since `second`, newest first. */
-  forEachSince(second: number, visit: (dir: number, node: number) => void): void {
+  forEachSince(second: number, visit: (dir: number, node: number, name: Uint8Array) => void): void {
     for (let back = 1; back <= this.slots; back++) {
       const entry = (this.tail + this.slots - back) & (this.capacity - 1);
       if (this.lengths[entry] === 0) continue;
       if (this.seconds[entry]! < second) return;
-      visit(this.dirs[entry]!, this.nodes[entry]!);
+      visit(this.dirs[entry]!, this.nodes[entry]!, this.nameOf(entry));
     }
   }
 

@@ -6,16 +6,17 @@
 // within one turn becomes one batch, in two steps: names, and when the kernel is done with them, inodes. The order
 // matters: an INVAL_INODE right behind a LOOKUP reply misses an inode that the caller has not stored yet, and an
 // INVAL_ENTRY in the parent waits for that caller. So an inode that was named in the last seconds has its parent
-// invalidated first ("barrier"), and so has a directory whose listing is dropped.
+// invalidated first ("barrier").
 //
 // - A name that only loses its grant is expired: the next use asks again. A drop breaks getcwd inside and unmounts what
 //   is mounted there. One given in the last seconds is dropped all the same: an expiry can be undone by a reply
 //   that is just being stored.
-// - A name waits for its directory's lock, which an unanswered request there may hold. After a moment INC_EPOCH, which
-//   takes no lock, replaces it; so it does when very many names go at once.
+// - A name waits for its directory's lock, which a request that waits there may hold: such a request is answered ESTALE
+//   once, upon which the kernel lets go of the lock and asks again. What cannot be answered so holds the name up for a
+//   moment; then INC_EPOCH, which takes no lock, replaces it. So it does when very many names go at once.
 // - Pages that a parked READ keeps locked are left out, see parked_requests.ts. While a batch is under way the grant is
-//   still held, so a READ that arrives then is answered, not parked behind its own invalidation; the client forgets
-//   the bytes once more if that happened.
+//   still held, so a READ that arrives then is answered, not parked behind its own invalidation; the client has the
+//   bytes forgotten once more if that happened (client/giver.ts).
 
 import type { KernelCache } from '../client/kernel_cache.ts';
 import type { AttrOut } from '../client/operations.ts';
@@ -60,6 +61,8 @@ export interface KernelCacheParts {
   readonly parked: ParkedRequests;
   /** Whole seconds of a clock that never goes back. */
   readonly seconds: () => number;
+  /** Makes requests that wait give up the kernel's lock of a directory, if they can. */
+  readonly unlockDirectory: (dir: number) => void;
 }
 
 export class DriverKernelCache implements KernelCache {
@@ -67,16 +70,17 @@ export class DriverKernelCache implements KernelCache {
   private readonly lookups: LookupCounts;
   private readonly parked: ParkedRequests;
   private readonly seconds: () => number;
+  private readonly unlockDirectory: (dir: number) => void;
   private readonly given: GivenNames;
   private batch: Batch = emptyBatch();
   private batchQueued = false;
-  private readonly running = new Set<Promise<void>>();
 
   constructor(parts: KernelCacheParts) {
     this.driver = parts.driver;
     this.lookups = parts.lookups;
     this.parked = parts.parked;
     this.seconds = parts.seconds;
+    this.unlockDirectory = parts.unlockDirectory;
     this.given = new GivenNames(GIVEN_NAMES_MAX, GIVEN_NAME_BYTES_MAX, (dir, name, node) => {
       if (node === 0 || this.lookups.has(node)) this.queueName(dir, name, node !== 0);
     });
@@ -149,19 +153,24 @@ export class DriverKernelCache implements KernelCache {
   }
 
   forgetBytes(node: number, start: number, end: number): void {
-    if (start >= end || !this.lookups.has(node)) return;
-    if (this.lookups.isDirectory(node)) {
-      // A listing is stored under the directory's lock after its reply was written: wait for that first.
-      this.batch.barriers.add(node);
-      this.queueInode(node, 0, Number.POSITIVE_INFINITY);
-    } else {
-      this.queueInode(node, start, end);
-    }
+    if (start >= end || !this.lookups.has(node) || this.lookups.isDirectory(node)) return;
+    this.queueInode(node, start, end);
   }
 
-  async settled(): Promise<void> {
-    this.runBatch();
-    while (this.running.size > 0) await Promise.all(this.running);
+  settled(): Promise<void> {
+    return this.runBatch() ?? Promise.resolve();
+  }
+
+  /** The session is over, and nothing is covered by a grant any more: everything goes. */
+  forgetEverything(): Promise<void> {
+    this.lookups.forEachIn(1, Number.POSITIVE_INFINITY, (node) => {
+      if (this.lookups.isDirectory(node)) this.queueInode(node, -1, 0);
+      else this.queueInode(node, 0, Number.POSITIVE_INFINITY);
+    });
+    const told = this.settled();
+    if (this.driver.hasIncEpoch) void this.expireEveryName();
+    else this.given.forEachSince(0, (dir, _node, name) => this.queueName(dir, name.slice(), false));
+    return told;
   }
 
   // ---- batches ----
@@ -179,17 +188,18 @@ export class DriverKernelCache implements KernelCache {
   private queueBatch(): void {
     if (this.batchQueued) return;
     this.batchQueued = true;
-    queueMicrotask(() => this.runBatch());
+    queueMicrotask(() => void this.runBatch());
   }
 
-  private runBatch(): void {
+  private runBatch(): Promise<void> | null {
     this.batchQueued = false;
     const { batch } = this;
-    if (batch.names.length === 0 && batch.inodes.length === 0) return;
+    if (batch.names.length === 0 && batch.inodes.length === 0) return null;
     this.batch = emptyBatch();
     this.addBarriers(batch);
-    const run = this.tellKernel(batch).finally(() => this.running.delete(run));
-    this.running.add(run);
+    // Replies that were given before go first, or the kernel would keep what it had just been told to forget.
+    this.driver.flush();
+    return this.tellKernel(batch);
   }
 
   /** Adds the parents of inodes that were named so recently that their callers may not have stored them. */
@@ -213,6 +223,9 @@ export class DriverKernelCache implements KernelCache {
   private async tellNames(batch: Batch): Promise<void> {
     const { driver } = this;
     const told: Promise<number>[] = [];
+    const dirs = new Set(batch.barriers);
+    for (const { dir } of batch.names) dirs.add(dir);
+    for (const dir of dirs) this.unlockDirectory(dir);
     if (batch.names.length > NAMES_AT_ONCE_MAX && driver.hasIncEpoch) {
       told.push(this.expireEveryName());
     } else {

@@ -46,5 +46,10 @@ export const NAMES_AT_ONCE_MAX = 32_768;
 /** Time that the kernel may take for a name before INC_EPOCH replaces it, ms: its directory is locked by a request. */
 export const NAME_NOTIFICATION_MS = 20;
 
+/** A request that was answered ESTALE comes again within this time, if at all, seconds. */
+export const STALE_RETRY_SECONDS = 5;
+/** Requests answered ESTALE that are remembered; beyond it all are forgotten, and a program may see one ESTALE. */
+export const STALE_RETRIES_MAX = 65_536;
+
 /** Seconds for which the kernel may keep what a grant covers: without limit, as far as jiffies go. */
 export const UNLIMITED_SECONDS = 1_000_000_000;

@@ -136,13 +136,17 @@ export class NativeDriver implements FuseDriver {
     this.flushQueued = true;
     queueMicrotask(() => {
       this.flushQueued = false;
-      if (this.ended) return;
-      try {
-        this.writeReplies();
-      } catch (error) {
-        this.end(error instanceof Error ? error : new Error(String(error)));
-      }
+      this.flush();
     });
+  }
+
+  flush(): void {
+    if (this.ended) return;
+    try {
+      this.writeReplies();
+    } catch (error) {
+      this.end(error instanceof Error ? error : new Error(String(error)));
+    }
   }
 
   private writeReplies(): void {

@@ -59,6 +59,11 @@ export class ParkedRequests {
     return copy;
   }
 
+  /** Calls `visit` with every request that waits. `visit` must not change the table. */
+  forEach(visit: (request: RequestView) => void): void {
+    for (const request of this.requests.values()) visit(request);
+  }
+
   /** The page that a parked WRITE kept locked, when an invalidation left it out; else null. */
   static pageLeftOut(request: RequestView): { start: number; end: number } | null {
     if (!request.leftOut) return null;

@@ -24,6 +24,8 @@ export class RequestView {
   node = 0;
   uid = 0;
   gid = 0;
+  /** Thread that asks. */
+  pid = 0;
   /** Places of the parts in `bytes`; 0 for a missing one. */
   nameStart = 0;
   nameLength = 0;
@@ -66,6 +68,7 @@ export class RequestView {
     this.node = get64(words, header + InHeader.node);
     this.uid = words[header + InHeader.uid]!;
     this.gid = words[header + InHeader.gid]!;
+    this.pid = words[header + InHeader.pid]!;
   }
 
   /** Returns a view of a copy of the request, or of its first `length` bytes. */

@@ -22,6 +22,7 @@ import { DriverKernelCache } from './kernel_cache.ts';
 import { LookupCounts } from './lookup_counts.ts';
 import { ParkedRequests } from './parked_requests.ts';
 import type { RequestView } from './request.ts';
+import { StaleRetries } from './stale_retries.ts';
 
 /** Numbers for the mount's statistics. */
 export interface RequestCounters {
@@ -32,6 +33,8 @@ export interface RequestCounters {
   readonly parkedBytes: number;
   /** Requests that had to wait, since the mount. */
   readonly misses: number;
+  /** Requests that were answered ESTALE, to be asked again without their directory's lock, since the mount. */
+  readonly staled: number;
   /** Nodes that the kernel references, and names that it holds with a timeout. */
   readonly nodes: number;
   readonly names: number;
@@ -50,15 +53,24 @@ export class RequestServer {
   private readonly driver: FuseDriver;
   private readonly lookups: LookupCounts;
   private readonly parked = new ParkedRequests();
+  private readonly staleRetries: StaleRetries;
   private readonly counts = new Float64Array(OPCODE_COUNT);
   private misses = 0;
+  private staled = 0;
   private operations: Operations | null = null;
   private handlers: (Handler | undefined)[] = [];
 
   constructor(driver: FuseDriver, seconds: () => number = secondsOfMonotonicClock) {
     this.driver = driver;
     this.lookups = new LookupCounts((node) => this.operations?.forget(node));
-    this.kernel = new DriverKernelCache({ driver, lookups: this.lookups, parked: this.parked, seconds });
+    this.staleRetries = new StaleRetries(seconds);
+    this.kernel = new DriverKernelCache({
+      driver,
+      lookups: this.lookups,
+      parked: this.parked,
+      seconds,
+      unlockDirectory: (dir) => this.unlockDirectory(dir),
+    });
   }
 
   /** Starts to answer requests by `operations`. */
@@ -81,6 +93,7 @@ export class RequestServer {
       parked: this.parked.size,
       parkedBytes: this.parked.sizeBytes,
       misses: this.misses,
+      staled: this.staled,
       nodes: this.lookups.size,
       names: this.kernel.namesGiven,
     };
@@ -135,6 +148,15 @@ export class RequestServer {
   private answer(request: RequestView, error: number): void {
     this.driver.replies.status(request.uniqueLow, request.uniqueHigh, error);
     this.driver.flushSoon();
+  }
+
+  /** Something in a directory is to be invalidated: what waits there lets go of its lock and comes again. */
+  private unlockDirectory(dir: number): void {
+    if (this.parked.size === 0) return;
+    for (const request of this.staleRetries.take(this.parked, dir)) {
+      this.staled++;
+      this.answer(request, -Errno.ESTALE);
+    }
   }
 
   /** Parks a request until `outcome`: -errno, or for WRITE the bytes written. */

@@ -62,6 +62,23 @@ export function setExtentLength(view: DataView, at: number, length: number): voi
   setU64(view, at + 45, length);
 }
 
+/**
+ * A copy of the extent at `at` of `view`, without its first `skipped` bytes and no longer than `most` bytes. Only a regular
+ * or preallocated extent, or a hole, can be cut.
+ */
+export function cutExtent(
+  view: DataView,
+  at: number,
+  size: number,
+  skipped: number,
+  most: number,
+): Uint8Array {
+  const value = new Uint8Array(view.buffer, view.byteOffset + at, size).slice();
+  const length = Math.min(most, extentLength(view, at) - skipped);
+  setExtentLength(new DataView(value.buffer), 0, length);
+  return value;
+}
+
 /** Writes the head of an inline extent whose bytes follow at `at + 21`. */
 export function writeInlineHead(view: DataView, at: number, length: number): void {
   setU64(view, at, 0);

@@ -14,19 +14,29 @@ import {
   ACQUIRE_DATA_BYTES_MAX,
   ACQUIRE_PAGE_BYTES_MAX,
   INODE_NUMBER_MAX,
+  OPEN_INODES_MAX,
   RANGES_MAX,
   SESSION_RANGES_MAX,
   SPACE_KEPT_BYTES,
   WAITERS_MAX,
   WIDE_INODES_MAX,
+  WRITER_MS,
 } from '../util/limits.ts';
-import { compareKey, formatRange, type Key, rangesOverlap, type TreeRange } from '../util/range.ts';
+import {
+  compareKey,
+  formatRange,
+  inodeRange,
+  type Key,
+  rangesOverlap,
+  type TreeRange,
+} from '../util/range.ts';
 import {
   type Acquire,
   type FileExtent,
   type GrantRange,
   type InodeRun,
   Mode,
+  type TreeInode,
   type Want,
   WantFlags,
 } from '../wire/message.ts';
@@ -40,6 +50,8 @@ import type { ServerState } from './state.ts';
 const FIRST_INO = 256;
 /** Pages in one reply: what a client lacks may lie in many small gaps between what it holds. */
 const PAGES_MAX = 4096;
+/** Ranges that a wide want raises: as many as join into few of the reply. */
+const RAISED_RANGES_MAX = 256;
 /** Pieces read at a time: each may overrun the budget by a page, and the body holds that. */
 const READS_AT_ONCE = 8;
 
@@ -62,7 +74,7 @@ export async function onAcquire(
   const needed: GrantRange[] = run === null ? [...wants] : [...wants, { ...runRange(run), mode: Mode.write }];
   if (needed.length === 0) {
     const space = await reserveSpace(state, session, asked);
-    request.reply({ grants: [], pages: [], space, inodeRun: null, data: [] });
+    request.reply({ grants: [], pages: [], space, inodeRun: null, data: [], openElsewhere: [] });
     return;
   }
   const operation = await granted(state, session, needed);
@@ -106,6 +118,7 @@ async function answer(
       space,
       inodeRun: run,
       data: data.files,
+      openElsewhere: openElsewhere(state, session, grants),
     },
     body,
   );
@@ -133,13 +146,22 @@ function checkWants(state: ServerState, session: Session, asked: Acquire): void 
   if (state.table.waiting >= WAITERS_MAX) throw new ProtocolError('too many operations wait for grants');
 }
 
-/** A client that is alone will soon write where it reads widely: it gets the greater mode at once. */
+/**
+ * A client that writes will soon write where it reads widely: it gets the greater mode at once of what nobody else has.
+ * One that is alone is not asked whether it writes.
+ */
 function widened(state: ServerState, session: Session, wants: readonly Want[]): readonly Want[] {
-  if (state.sessions.size > 1 || !state.mayWrite(session)) return wants;
+  if (!state.mayWrite(session)) return wants;
   const trees = state.writableTrees;
-  return wants.map((want) =>
-    (want.flags & WantFlags.wide) !== 0 && trees.includes(want.tree) ? { ...want, mode: Mode.write } : want,
-  );
+  const nowMs = state.clock.nowMs();
+  if (wants.some((want) => want.mode === Mode.write)) session.wroteMs = nowMs;
+  if (state.sessions.size > 1 && nowMs - session.wroteMs > WRITER_MS) return wants;
+  return wants.map((want) => {
+    const isWide = want.mode === Mode.read && (want.flags & WantFlags.wide) !== 0;
+    return isWide && trees.includes(want.tree) && state.table.isFree(session.id, want)
+      ? { ...want, mode: Mode.write }
+      : want;
+  });
 }
 
 function takeRun(state: ServerState, session: Session, asked: Acquire): InodeRun | null {
@@ -185,6 +207,10 @@ async function readPages(
   wants: readonly Want[],
   run: InodeRun | null,
 ): Promise<PageRead[]> {
+  for (const want of wants) {
+    if ((want.flags & WantFlags.flushOnly) !== 0) giveBack(state, operation, want);
+    else raiseBehind(state, operation, want);
+  }
   const pieces = piecesToRead(operation, run);
   const wide = pieces.map((piece) => widen(state, operation, piece, wants));
   const pages: PageRead[] = [];
@@ -219,6 +245,20 @@ function piecesToRead(operation: Operation, run: InodeRun | null): TreeRange[] {
     else pieces.push({ tree, start, end });
   }
   return pieces;
+}
+
+/** Of a want that only flushes others nothing stays granted. */
+function giveBack(state: ServerState, operation: Operation, want: Want): void {
+  const given = operation.grants.filter((grant) => grant.before === Mode.none && rangesOverlap(grant, want));
+  for (const grant of given) state.table.trim(operation, grant);
+}
+
+/** A wide want to write raises what the session can only read behind it: one message for many inodes. */
+function raiseBehind(state: ServerState, operation: Operation, want: Want): void {
+  const { tree, end, mode, flags } = want;
+  if (mode !== Mode.write || (flags & WantFlags.wide) === 0 || end.type !== 0 || end.offset !== 0) return;
+  const last = { objectid: Math.min(end.objectid + WIDE_INODES_MAX, INODE_NUMBER_MAX), type: 0, offset: 0 };
+  state.table.raise(operation, { tree, start: end, end: last, mode }, RAISED_RANGES_MAX);
 }
 
 /** Takes the inodes behind a wide want into the grant. @returns where the grant ends now */
@@ -256,6 +296,17 @@ function joined(grants: readonly NewGrant[]): GrantRange[] {
     } else list.push({ tree, start, end, mode });
   }
   return list;
+}
+
+/** Inodes that other sessions have open, of those that the session may unlink now. */
+function openElsewhere(state: ServerState, session: Session, grants: readonly GrantRange[]): TreeInode[] {
+  const found: TreeInode[] = [];
+  state.openInodes.forEachElsewhere(session.id, (tree, ino) => {
+    const range = inodeRange(tree, ino);
+    const isGranted = grants.some((grant) => grant.mode === Mode.write && rangesOverlap(grant, range));
+    if (isGranted && found.length < OPEN_INODES_MAX) found.push({ tree, ino });
+  });
+  return found;
 }
 
 interface SmallFiles {

@@ -32,6 +32,8 @@ export class Session {
   applied = 0;
   /** Number of the last batch that survives a power cut. */
   durable = 0;
+  /** When it last wanted to write, milliseconds of the clock. */
+  wroteMs: number = -Infinity;
   /** Its connection is gone; it ends when its last batch is applied. */
   closing = false;
   /** Its acquires that wait for grants. */

@@ -4,6 +4,7 @@
 // pump that turns the table's outputs into messages: every handler that gave the table an event calls `deliver`.
 
 import { GrantTable, type Operation } from '../coherency/grant_table.ts';
+import { OpenInodes } from '../coherency/open_inodes.ts';
 import { InodeRuns, SpaceCredits } from '../coherency/reserve.ts';
 import type { Volume } from '../store/volume.ts';
 import type { Clock } from '../util/clock.ts';
@@ -48,6 +49,7 @@ export class ServerState {
   readonly counters: MessageCounters = new MessageCounters();
   readonly table: GrantTable = new GrantTable();
   readonly runs: InodeRuns = new InodeRuns();
+  readonly openInodes: OpenInodes = new OpenInodes();
   readonly credits: SpaceCredits = new SpaceCredits();
   readonly commit: CommitPolicy;
   /** Trees that batches may change. They are the same as long as the volume is open. */

@@ -13,6 +13,7 @@ import { sectorCeil } from '../item/apply_extent.ts';
 import { applyDropInode, applyNewInode } from '../item/apply_inode.ts';
 import { ChangeKind, ChangeReader } from '../item/change.ts';
 import {
+  cutExtent,
   EXTENT_HEAD_BYTES,
   ExtentType,
   extentIsHole,
@@ -114,6 +115,7 @@ export class MemoryVolume implements Volume {
     const items = this.items;
     const builder = new ItemPageBuilder();
     let coveredEnd = end;
+    this.#addExtentOver(builder, tree, start, end);
     let there = items.seek(tree, start.objectid, start.type, start.offset);
     for (; there; there = items.next()) {
       const { objectid, type, offset } = items;
@@ -123,9 +125,27 @@ export class MemoryVolume implements Volume {
         coveredEnd = key;
         break;
       }
-      builder.add(objectid, type, offset, items.bytes.slice(items.start, items.start + items.size));
+      const isCut = type === ItemType.extentData && extentType(items.view, items.start) !== ExtentType.inline;
+      const value = isCut
+        ? cutExtent(items.view, items.start, items.size, 0, bytesBefore(key, end))
+        : items.bytes.slice(items.start, items.start + items.size);
+      builder.add(objectid, type, offset, value);
     }
     return { page: builder.finish(this.#crc32c), coveredEnd };
+  }
+
+  /** What of an extent that begins before the byte of `start` lies behind it. */
+  #addExtentOver(builder: ItemPageBuilder, tree: number, start: Key, end: Key): void {
+    const { items } = this;
+    const { objectid, type, offset } = start;
+    if (type !== ItemType.extentData || offset === 0 || !items.seekBefore(tree, objectid, type, offset))
+      return;
+    if (items.objectid !== objectid || items.type !== type) return;
+    const skipped = offset - items.offset;
+    if (extentType(items.view, items.start) === ExtentType.inline) return;
+    if (extentLength(items.view, items.start) <= skipped) return;
+    const value = cutExtent(items.view, items.start, items.size, skipped, bytesBefore(start, end));
+    builder.add(objectid, type, offset, value);
   }
 
   async readData(extents: readonly FileExtent[]): Promise<DataRead> {
@@ -171,6 +191,16 @@ export class MemoryVolume implements Volume {
       this.#sectors.delete(`${tree}:${ino}`);
     }
     return null;
+  }
+
+  async orphans(tree: number, from: number, count: number): Promise<number[]> {
+    await this.#before('read');
+    this.#requireTree(tree);
+    const nameless: number[] = [];
+    this.#forEachInode(tree, (ino) => {
+      if (ino >= from && inodeNlink(this.items.view, this.items.start) === 0) nameless.push(ino);
+    });
+    return nameless.slice(0, count);
   }
 
   async commit(): Promise<number> {
@@ -355,4 +385,9 @@ export class MemoryVolume implements Volume {
     }
     return bytes;
   }
+}
+
+/** Bytes of the file from an extent's key up to the end of a range; without a bound if that lies in another inode. */
+function bytesBefore(key: Key, end: Key): number {
+  return end.objectid === key.objectid && end.type === key.type ? end.offset - key.offset : Infinity;
 }

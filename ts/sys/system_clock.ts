@@ -16,6 +16,10 @@ export class SystemClock implements Clock {
   }
 
   setTimer(delayMs: number, onTime: () => void): Timer {
+    if (delayMs === 0) {
+      const immediate = setImmediate(onTime);
+      return { cancel: () => clearImmediate(immediate) };
+    }
     const timer = setTimeout(onTime, Math.max(delayMs, 1));
     timer.unref();
     return { cancel: () => clearTimeout(timer) };

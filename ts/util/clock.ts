@@ -13,6 +13,9 @@ export interface Clock {
   nowMs(): number;
   /** Time of day, nanoseconds since 1970 (above 2^53, therefore a bigint). */
   realTimeNs(): bigint;
-  /** Calls `onTime` once, `delayMs` from now, never at once. A timer does not keep the process alive. */
+  /**
+   * Calls `onTime` once, `delayMs` from now, never at once: with 0 in the next turn of the event loop, after everything
+   * that this one has queued. A timer does not keep the process alive.
+   */
   setTimer(delayMs: number, onTime: () => void): Timer;
 }

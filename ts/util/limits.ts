@@ -38,6 +38,8 @@ export const WANTS_MAX = 4096;
 export const RANGES_MAX = 8192;
 /** Open inodes named in one release. */
 export const OPEN_INODES_MAX = 8192;
+/** Inodes that all sessions together may have open beyond their grants; 100 bytes each at the server. */
+export const OPEN_INODES_ALL_MAX = 1_000_000;
 /** Extents in one read data request. Small files are read by the hundred. */
 export const READ_EXTENTS_MAX = 4096;
 /** Bytes of data that one read data request may name: one body, less its checksums (4 bytes a sector). */
@@ -80,6 +82,8 @@ export const WAITERS_MAX = 65_536;
 export const WIDE_BYTES: number = 128 * KIB;
 /** Inode numbers that a wide want may span: never the whole tree, however empty it is. */
 export const WIDE_INODES_MAX = 16_384;
+/** How long after it last wanted to write a session counts as one that writes, milliseconds. */
+export const WRITER_MS = 10_000;
 /** Inode numbers handed out at once at most. A client asks for the next run before this one is used up. */
 export const INODE_RUN_MAX = 65_536;
 /** Highest inode number that is given out: they stay exact in a double, with room for the ranges' ends. */

@@ -6,6 +6,7 @@
 //! under a time limit. Mounting needs root; that tests run as root is a condition, not something they skip over.
 
 mod fill;
+pub mod history;
 
 pub use fill::{colliding_names, fill_with_everything, pattern, sync};
 

@@ -111,7 +111,7 @@ describe('budgets', () => {
       await must(ops, () => ops.lookup(dir, bytes(`file-${index}`), attr));
       const { node } = attr;
       await must(ops, () => ops.open(node, 0));
-      expect(await must(ops, () => ops.read(node, 0, 20_000, target))).toBe(10_000);
+      expect(await must(ops, () => ops.read(node, 0, 20_000, target, 0))).toBe(10_000);
       ops.release(node, 0);
     }
     expect(session.messages() - before).toBeLessThan(150);
@@ -137,7 +137,7 @@ describe('budgets', () => {
     let misses = 0;
     for (let at = 0; at < 32 << 20; at += target.length) {
       const { misses: before } = session.client.stats();
-      expect(await must(ops, () => ops.read(attr.node, at, target.length, target))).toBe(target.length);
+      expect(await must(ops, () => ops.read(attr.node, at, target.length, target, 0))).toBe(target.length);
       expect(target[77]).toBe(0x79);
       if (session.client.stats().misses > before) misses++;
     }

@@ -55,7 +55,7 @@ async function fileOf(session: Session, name: string, letter: string): Promise<n
 
 async function letterAt(session: Session, node: number, sector: number): Promise<string> {
   const target = Buffer.alloc(SECTOR);
-  await must(session.ops, () => session.ops.read(node, sector * SECTOR, SECTOR, target));
+  await must(session.ops, () => session.ops.read(node, sector * SECTOR, SECTOR, target, 0));
   return target.toString('latin1', 0, 1);
 }
 
@@ -133,7 +133,7 @@ describe('a failed read-data request', () => {
     volume.unreadable.add(badIno);
     const read = (node: number): Promise<number> => {
       const target = Buffer.alloc(SECTORS * SECTOR);
-      return run(ops, () => ops.read(node, 0, target.length, target));
+      return run(ops, () => ops.read(node, 0, target.length, target, 0));
     };
     // Both are asked for in one turn.
     expect(await Promise.all([read(bad), read(good)])).toEqual([-Errno.ENOENT, SECTORS * SECTOR]);

@@ -72,7 +72,7 @@ async function check(session: Session): Promise<void> {
     const parent = attr.node;
     expect(await run(ops, () => ops.lookup(parent, bytes('file-none'), attr))).toBe(-Errno.ENOENT);
     await must(ops, () => ops.lookup(parent, bytes(`file-${file}`), attr));
-    const length = await must(ops, () => ops.read(attr.node, 0, 100, target));
+    const length = await must(ops, () => ops.read(attr.node, 0, 100, target, 0));
     expect(target.subarray(0, length).toString()).toBe(file % 3 === 0 ? 'content' : '');
   }
 }
@@ -117,7 +117,7 @@ describe('eviction', () => {
     await fill(session, 8, 1000);
     const target = Buffer.alloc(100);
     const before = session.messages();
-    expect(await must(ops, () => ops.read(open, 0, 100, target))).toBe(11);
+    expect(await must(ops, () => ops.read(open, 0, 100, target, 0))).toBe(11);
     expect(target.subarray(0, 11).toString()).toBe('firstsecond');
     expect(session.messages()).toBe(before);
     ops.release(open, 1);

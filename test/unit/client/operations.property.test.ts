@@ -330,7 +330,7 @@ class World {
   async checkContent(session: Session, file: ModelInode, node: number): Promise<void> {
     const { ops } = session;
     const target = Buffer.alloc(file.content.length + 10, 'Z');
-    const length = await must(ops, () => ops.read(node, 0, target.length, target));
+    const length = await must(ops, () => ops.read(node, 0, target.length, target, 0));
     expect(length).toBe(file.content.length);
     expect(target.subarray(0, length).equals(file.content)).toBe(true);
   }

@@ -26,7 +26,7 @@ async function mkdir(session: Session, dir: number, name: string): Promise<numbe
 async function readAll(session: Session, node: number, size = 1 << 20): Promise<Buffer> {
   const { ops } = session;
   const target = Buffer.alloc(size);
-  const length = await must(ops, () => ops.read(node, 0, size, target));
+  const length = await must(ops, () => ops.read(node, 0, size, target, 0));
   return target.subarray(0, length);
 }
 

@@ -36,7 +36,7 @@ async function read(session: Session, dir: number, name: string): Promise<string
   const result = await run(ops, () => ops.lookup(dir, bytes(name), attr));
   if (result < 0) return `errno ${-result}`;
   const target = Buffer.alloc(1000);
-  const length = await must(ops, () => ops.read(attr.node, 0, 1000, target));
+  const length = await must(ops, () => ops.read(attr.node, 0, 1000, target, 0));
   return target.subarray(0, length).toString('latin1');
 }
 

@@ -18,13 +18,21 @@ let driver: FakeDriver;
 let parked: ParkedRequests;
 let lookups: LookupCounts;
 let kernel: DriverKernelCache;
+let unlocked: number[];
 
 beforeEach(() => {
   now = 100;
   driver = new FakeDriver();
   parked = new ParkedRequests();
   lookups = new LookupCounts(() => {});
-  kernel = new DriverKernelCache({ driver, lookups, parked, seconds: () => now });
+  unlocked = [];
+  kernel = new DriverKernelCache({
+    driver,
+    lookups,
+    parked,
+    seconds: () => now,
+    unlockDirectory: (dir) => unlocked.push(dir),
+  });
 });
 
 function give(dir: number, name: string, node: number, mode = 0o100644): void {
@@ -112,12 +120,13 @@ describe('the kernel cache', () => {
     expect(driver.told).toEqual(['inode 10 -1 0', 'inode 11 -1 0']);
   });
 
-  it('drops a listing behind a barrier in the directory itself', async () => {
-    give(1, 'd', 10, 0o040755);
-    now += 60;
-    kernel.forgetBytes(10, 0, Number.POSITIVE_INFINITY);
+  it('asks for the locks of the directories in which it invalidates names', async () => {
+    give(1, 'a', 10);
+    give(2, 'b', 11);
+    kernel.forgetNames(1, 0, EVERY_HASH);
+    kernel.forgetAttributes(11, 12);
     await kernel.settled();
-    expect(driver.told).toEqual([`name 10 ${BARRIER}`, 'inode 10 0 0']);
+    expect(unlocked.sort()).toEqual([1, 2]);
   });
 
   it('leaves out the pages that parked requests keep locked', async () => {

@@ -43,8 +43,13 @@ export class ClientOperations implements Operations {
   }
 
   fetchMissing(): Promise<number> {
-    const missing = this.#core.missing;
-    this.#core.missing = new Missing();
+    const core = this.#core;
+    const { missing } = core;
+    core.missing = new Missing();
+    if (missing.wants.length > 0 && core.contention.isOn) {
+      missing.wants.push(...core.needs.wants());
+      missing.isOwn = true;
+    }
     return this.#fetcher.fetch(missing);
   }
 
@@ -138,8 +143,8 @@ export class ClientOperations implements Operations {
     return readdir(this.#core, node, cookie, end, sink, attr);
   }
 
-  read(node: number, offset: number, length: number, target: Uint8Array): number {
-    return read(this.#core, this.#neighbours, node, offset, length, target);
+  read(node: number, offset: number, length: number, target: Uint8Array, flags: number): number {
+    return read(this.#core, this.#neighbours, node, offset, length, target, flags);
   }
 
   write(node: number, offset: number, data: Uint8Array, flags: number): number {
@@ -157,7 +162,8 @@ export class ClientOperations implements Operations {
     if (isDirectoryNode(core, node)) core.writeBack.flush();
     else logInode(core, node);
     core.writeBack.changed();
-    const result = await this.#sync();
+    const flushed = await this.#fetcher.flushOthers(core.treeOf(node), core.inoOf(node));
+    const result = (await this.#sync()) || flushed;
     // The node's own error first; one that no open file can tell goes to whoever syncs next.
     const own = flush(core, node);
     if (own !== 0) core.lostErrno = 0;

@@ -21,6 +21,7 @@ import { NAME_COST, NEW_INODE_COST } from '../../wire/space.ts';
 import { type Core, decodeRdev } from '../core.ts';
 import { logInode } from '../file_writer.ts';
 import { type AttrOut, MISS, OpenFlags } from '../operations.ts';
+import { openResult } from './data.ts';
 import { bucketError, directoryError, findName, isDotName, nameError, nameHash, nextIndex } from './entry.ts';
 
 const NO_TARGET = new Uint8Array(0);
@@ -137,7 +138,7 @@ export function create(
   file.opens++;
   if ((flags & OpenFlags.write) !== 0) file.writers++;
   file.hasNoCapability = true;
-  return 0;
+  return openResult(core, file, (flags & OpenFlags.write) !== 0);
 }
 
 export function mkdir(

@@ -10,6 +10,7 @@ import { inodeMode, inodeSize, isDirectory, isRegular } from '../../item/inode_i
 import { ItemType } from '../../item/key.ts';
 import { assert } from '../../util/assert.ts';
 import { Errno } from '../../util/errno.ts';
+import type { TreeRange } from '../../util/range.ts';
 import { Mode } from '../../wire/message.ts';
 import type { Core } from '../core.ts';
 import { dropRead, followReader, type NeighbourReader, readBytes } from '../file_reader.ts';
@@ -24,7 +25,7 @@ import {
   writeBytes,
 } from '../file_writer.ts';
 import { FILE_SIZE_MAX, NEIGHBOUR_FILE_BYTES } from '../limits.ts';
-import { MISS, OpenFlags, WriteFlags } from '../operations.ts';
+import { MISS, OpenFlags, OpenResult, ReadFlags, WriteFlags } from '../operations.ts';
 import { withoutPrivileges } from './attributes.ts';
 import { dropIfUnused } from './remove.ts';
 import { dropCapability, needCapability } from './xattr.ts';
@@ -59,7 +60,21 @@ export function open(core: Core, node: number, flags: number): number {
   const file = core.files.make(node, tree, ino);
   file.opens++;
   if ((flags & OpenFlags.write) !== 0) file.writers++;
-  return 0;
+  if (!isRegular(mode)) return 0;
+  return openResult(core, file, (flags & OpenFlags.write) !== 0);
+}
+
+/** How the kernel may keep the pages of a file that was just opened. */
+export function openResult(core: Core, file: FileState, isWriter: boolean): number {
+  if (core.contention.has(file.node)) return OpenResult.direct | OpenResult.dropPages;
+  // From now on the kernel may dirty pages, those that it has too, without asking.
+  const isFirst = isWriter && file.writers === 1;
+  return isFirst && !core.held.covers(bytesOf(file), Mode.write) ? OpenResult.dropPages : 0;
+}
+
+function bytesOf({ tree, ino }: FileState): TreeRange {
+  const start = { objectid: ino, type: ItemType.extentData, offset: 0 };
+  return { tree, start, end: { objectid: ino, type: ItemType.extentData + 1, offset: 0 } };
 }
 
 export function release(core: Core, node: number, flags: number): void {
@@ -77,7 +92,8 @@ export function release(core: Core, node: number, flags: number): void {
   file.hasNoCapability = false;
   file.readEnd = -1;
   file.readAhead = 0;
-  forget(core, node);
+  if (core.orphans.has(node)) forget(core, node);
+  else if (file.isToldOpen) core.sayClosed(file, false);
   core.files.settle(file);
 }
 
@@ -105,6 +121,7 @@ export function read(
   offset: number,
   length: number,
   target: Uint8Array,
+  flags: number,
 ): number {
   const error = core.begin();
   if (error !== 0) return error;
@@ -117,8 +134,14 @@ export function read(
   const size = inodeSize(core.items.view, core.items.start);
   const end = Math.min(size, offset + Math.min(length, target.length));
   if (end <= offset) return 0;
-  if (!core.needBytes(tree, ino, sectorFloor(offset), sectorCeil(end), size, Mode.read)) return MISS;
+  const first = sectorFloor(offset);
+  const last = sectorCeil(end);
   const file = core.files.get(node);
+  const givesPages = (flags & ReadFlags.pages) !== 0;
+  // Pages of a file that is open for writing can be dirtied without asking.
+  const mode = givesPages && file !== undefined && file.writers > 0 ? Mode.write : Mode.read;
+  if (!core.needBytes(tree, ino, first, last, size, mode)) return MISS;
+  if (givesPages && !core.mayGivePages(node, first, last)) return MISS;
   const isComplete = readBytes(core, file, tree, ino, offset, end, target, 0, true);
   if (file !== undefined) readOn(core, file, offset, end, size);
   if (offset === 0 && size <= NEIGHBOUR_FILE_BYTES) {

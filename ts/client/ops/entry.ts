@@ -88,10 +88,11 @@ const SMALL_DIRECTORY = 65_536;
 const TAIL_OFFSET = Number.MAX_SAFE_INTEGER - 1;
 
 /**
- * The index for a directory's next name, held for writing.
+ * The index for a directory's next name, held for writing: one more than the last, or where the part of the index
+ * begins that is held to its end without an entry.
  *
- * The next index is one more than the last, so the end of the index range must be held down to its last entry. Of a
- * large directory the end is asked for from where the last entry may be at most, and lower until it is found.
+ * That part is asked for from where the next index was last, as far as that is known; of a large directory from about
+ * where the last entry may be.
  *
  * @returns the index, or MISS.
  */
@@ -99,30 +100,37 @@ export function nextIndex(core: Core, tree: number, dir: number): number {
   const node = core.nodeOf(tree, dir);
   const type = ItemType.dirIndex;
   const known = core.nextIndex.get(node);
-  if (known !== undefined && core.held.holds(tree, dir, type, known, Mode.write)) return known;
+  if (known !== undefined && core.held.holds(tree, dir, type, known, Mode.write)) {
+    // Whoever took the rest of the index back may have used what comes behind.
+    core.needs.add(tree, dir, type, known, dir, type + 1, 0, Mode.write);
+    return known;
+  }
   const tail = core.held.find(tree, { objectid: dir, type, offset: TAIL_OFFSET });
-  let from = 0;
   if (tail !== undefined && tail.mode === Mode.write) {
     const isCut = tail.start.objectid === dir && tail.start.type === type;
     const lowest = isCut ? tail.start.offset : 0;
-    const items = core.items;
+    const { items } = core;
     const hasLast =
       items.seekBefore(tree, dir, type + 1, 0) &&
       items.objectid === dir &&
       items.type === type &&
       items.offset >= lowest;
-    if (hasLast || lowest <= 2) {
-      const index = hasLast ? Math.max(2, items.offset + 1) : 2;
-      core.setNextIndex(node, index);
-      return index;
-    }
-    from = Math.max(0, Math.floor((lowest * 15) / 16) - 64);
-  } else if (core.findInode(tree, dir) === 0) {
-    const size = inodeSize(core.items.view, core.items.start);
-    if (size > SMALL_DIRECTORY) from = Math.ceil(size / 2) + 2;
+    const index = Math.max(2, hasLast ? items.offset + 1 : lowest);
+    core.setNextIndex(node, index);
+    core.needs.add(tree, dir, type, lowest, dir, type + 1, 0, Mode.write);
+    return index;
   }
-  core.missing.want(tree, dir, type, from, dir, type + 1, 0, Mode.write, false);
+  core.missing.want(tree, dir, type, firstWanted(core, tree, dir), dir, type + 1, 0, Mode.write, false);
   return MISS;
+}
+
+/** From where on a directory's index is asked for. */
+function firstWanted(core: Core, tree: number, dir: number): number {
+  const last = core.lastIndex.get(core.nodeOf(tree, dir));
+  if (last !== undefined) return last;
+  if (core.findInode(tree, dir) !== 0) return 0;
+  const size = inodeSize(core.items.view, core.items.start);
+  return size > SMALL_DIRECTORY ? Math.ceil(size / 2) + 2 : 0;
 }
 
 /** Whether what is needed for taking a name away or changing it is held: name and directory. */

@@ -13,7 +13,7 @@ import {
 } from '../../item/dir_item.ts';
 import { EXTENT_HEAD_BYTES, ExtentType, extentType } from '../../item/extent_data.ts';
 import { inodeMode, isDirectory, isSymlink } from '../../item/inode_item.ts';
-import { ItemType, ROOT_INO } from '../../item/key.ts';
+import { DERIVED, ItemType, ROOT_INO } from '../../item/key.ts';
 import { Errno } from '../../util/errno.ts';
 import { Mode } from '../../wire/message.ts';
 import type { Core } from '../core.ts';
@@ -70,6 +70,8 @@ export function readlink(core: Core, node: number, target: Uint8Array): number {
   if (!isSymlink(inodeMode(items.view, items.start))) return -Errno.EINVAL;
   if (!items.find(tree, ino, ItemType.extentData, 0)) return -Errno.EIO;
   if (extentType(items.view, items.start) !== ExtentType.inline) return -Errno.EIO;
+  // The kernel keeps a target as a page.
+  if (!core.mayGivePages(node, 0, 4096)) return MISS;
   const length = Math.min(target.length, items.size - EXTENT_HEAD_BYTES);
   const start = items.start + EXTENT_HEAD_BYTES;
   target.set(items.bytes.subarray(start, start + length));
@@ -87,7 +89,10 @@ export function directoryEnd(core: Core, node: number): number {
   if (tail === undefined) return Infinity;
   const items = core.items;
   const hasLast = items.seekBefore(tree, dir, type + 1, 0) && items.objectid === dir && items.type === type;
-  return hasLast ? items.offset + 1 : Infinity;
+  // Below the part that is held to the end there may be entries that are not known.
+  const isCut = tail.start.objectid === dir && tail.start.type === type;
+  const lowest = isCut ? tail.start.offset : 0;
+  return Math.max(lowest, hasLast ? items.offset + 1 : 2);
 }
 
 export function readdir(
@@ -202,7 +207,7 @@ function addEntry(
   const type = direntTypeOf(entryType(view, start));
   const node = core.nodeOf(childTree, ino);
   if (attr !== null) {
-    if (!core.held.holds(childTree, ino, ItemType.inodeItem, 0, Mode.read)) {
+    if (!hasAttributes(core, childTree, ino)) {
       wantChildren(core, tree, dir, offset, end);
       return MISS;
     }
@@ -210,6 +215,14 @@ function addEntry(
     else if (!core.isLasting(tree, dir, ItemType.dirIndex, offset)) attr.cacheable = false;
   }
   return sink.add(bytes, nameAt, length, node, nodeOf(childTree, ino), type, offset + 1) ? 1 : 0;
+}
+
+/** Whether both parts of an inode are held: others may change the derived one beside a reader of identity. */
+function hasAttributes(core: Core, tree: number, ino: number): boolean {
+  const type = ItemType.inodeItem;
+  return (
+    core.held.holds(tree, ino, type, 0, Mode.read) && core.held.holds(tree, ino, type, DERIVED, Mode.read)
+  );
 }
 
 /** Wants the inodes of the entries from an index on, neighbours in one range. */
@@ -238,9 +251,9 @@ function wantChildren(core: Core, tree: number, dir: number, from: number, end: 
 /** Wants the inode items of `[first, last]`; each unless it is held. */
 function wantInodes(core: Core, tree: number, first: number, last: number): void {
   let from = first;
-  while (from <= last && core.held.holds(tree, from, ItemType.inodeItem, 0, Mode.read)) from++;
+  while (from <= last && hasAttributes(core, tree, from)) from++;
   let to = last;
-  while (to >= from && core.held.holds(tree, to, ItemType.inodeItem, 0, Mode.read)) to--;
+  while (to >= from && hasAttributes(core, tree, to)) to--;
   if (from > to) return;
   core.missing.want(tree, from, 0, 0, to + 1, 0, 0, Mode.read, true);
 }

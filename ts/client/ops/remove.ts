@@ -12,10 +12,11 @@ import { inodeNlink, inodeSize } from '../../item/inode_item.ts';
 import { ItemType, ROOT_INO } from '../../item/key.ts';
 import { assert } from '../../util/assert.ts';
 import { Errno } from '../../util/errno.ts';
+import { inodeRange } from '../../util/range.ts';
 import { Mode } from '../../wire/message.ts';
 import { NAME_COST } from '../../wire/space.ts';
 import type { Core } from '../core.ts';
-import { bytesChanged, cutRuns, logInode } from '../file_writer.ts';
+import { bytesChanged, cutRuns, logFile, logInode } from '../file_writer.ts';
 import { MISS, RenameFlags } from '../operations.ts';
 import {
   bucketError,
@@ -126,6 +127,14 @@ export function dropIfUnused(core: Core, node: number): void {
   const tree = core.treeOf(node);
   const ino = core.inoOf(node);
   core.orphans.delete(node);
+  core.forgetNextIndex(node);
+  if (core.openElsewhere.delete(node) || !core.held.covers(inodeRange(tree, ino), Mode.write)) {
+    // Others may go on reading it: the server drops it when they are done.
+    const left = core.files.make(node, tree, ino);
+    logFile(core, left);
+    core.sayClosed(left, true);
+    return;
+  }
   if (file !== undefined) {
     cutRuns(core, file, 0);
     file.isCutPending = false;
@@ -134,10 +143,10 @@ export function dropIfUnused(core: Core, node: number): void {
     file.error = 0;
     core.files.settle(file);
   }
-  core.nextIndex.delete(node);
   if (core.ended !== 0 || !core.items.find(tree, ino, ItemType.inodeItem, 0)) return;
   core.writeBack.open.log.dropInode(tree, ino);
   applyDropInode(core.items, tree, ino);
+  if (file?.isToldOpen === true) core.sayClosed(file, true);
 }
 
 export function rename(

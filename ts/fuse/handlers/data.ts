@@ -3,13 +3,16 @@
 // Requests about open files: open, create, read, write, flush, fsync, close, seek, allocate.
 //
 // The file handle of a regular file is a number that says how it was opened, in the client's `OpenFlags`; there is no
-// table of open files here. Pages that the kernel keeps are always covered by a grant, so every open keeps them.
+// table of open files here. Pages that the kernel keeps are always covered by a grant, so an open keeps them unless the
+// client says otherwise: pages of a file that is open for writing need a grant for that, and a file that other clients
+// want has no pages but those of mmap. What is read for a page comes without a lock owner, what read(2) of a direct
+// handle reads with one.
 // - Opens for append are direct: the kernel fixes the offset from its own size before it asks, so that offset is
 //   ignored and must not name a page. With fcntl(F_SETFL) a handle becomes one later: its pages are then dropped.
 // - A handle that cannot write needs no FLUSH (fcntl locks are the kernel's own).
 // - Pages dirtied through mmap come as WRITE with WRITE_CACHE, at their true offset, never as an append.
 
-import { MISS, OpenFlags, WriteFlags } from '../../client/operations.ts';
+import { MISS, OpenFlags, OpenResult, ReadFlags, WriteFlags } from '../../client/operations.ts';
 import { Errno } from '../../util/errno.ts';
 import {
   FOpen,
@@ -27,6 +30,7 @@ import {
   put64,
   putEntry,
   putOpen,
+  READ_LOCKOWNER,
   S_IFMT,
   S_IFREG,
   WRITE_CACHE,
@@ -54,10 +58,11 @@ function isAppend(flags: number): boolean {
   return (flags & O_APPEND) !== 0 && (flags & O_ACCMODE) !== O_RDONLY;
 }
 
-function putOpenReply(words: Uint32Array, at: number, opened: number, flags: number): void {
+/** @param result - bits of the client's `OpenResult` */
+function putOpenReply(words: Uint32Array, at: number, opened: number, flags: number, result: number): void {
   const append = isAppend(flags);
-  let reply: number = FOpen.keepCache;
-  if (append) reply |= FOpen.directIo;
+  let reply = (result & OpenResult.dropPages) === 0 ? FOpen.keepCache : 0;
+  if (append || (result & OpenResult.direct) !== 0) reply |= FOpen.directIo;
   if ((opened & OpenFlags.write) === 0) reply |= FOpen.noFlush;
   putOpen(words, at, append ? opened | HANDLE_APPEND : opened, reply);
 }
@@ -70,7 +75,7 @@ export function open(context: HandlerContext, request: RequestView): number {
   if (result < 0) return context.status(request, result);
   const { replies } = context;
   const at = replies.small(request.uniqueLow, request.uniqueHigh, OutBytes.open);
-  putOpenReply(replies.words, at, opened, flags);
+  putOpenReply(replies.words, at, opened, flags, result);
   return ANSWERED;
 }
 
@@ -87,7 +92,7 @@ export function create(context: HandlerContext, request: RequestView): number {
   const { replies } = context;
   const at = replies.small(request.uniqueLow, request.uniqueHigh, OutBytes.create);
   putEntry(replies.words, at, attr);
-  putOpenReply(replies.words, at + OutBytes.entry / 4, opened, flags);
+  putOpenReply(replies.words, at + OutBytes.entry / 4, opened, flags, result);
   context.kernel.giveEntry(node, request.bytes, request.nameStart, request.nameLength, attr);
   return ANSWERED;
 }
@@ -120,7 +125,9 @@ export function read(context: HandlerContext, request: RequestView): number {
   const { replies } = context;
   const offset = get64(words, body + In.read.offset);
   const size = Math.min(words[body + In.read.size]!, LARGE_REPLY_BYTES);
-  const result = context.operations.read(request.node, offset, size, replies.slot());
+  const isDirect = (words[body + In.read.readFlags]! & READ_LOCKOWNER) !== 0;
+  const flags = isDirect ? 0 : ReadFlags.pages;
+  const result = context.operations.read(request.node, offset, size, replies.slot(), flags);
   if (result < 0) return context.status(request, result);
   replies.large(request.uniqueLow, request.uniqueHigh, result);
   return ANSWERED;

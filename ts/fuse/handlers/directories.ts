@@ -4,10 +4,11 @@
 //
 // Cookies are the client's: the number of an entry in its directory, stable while names come and go. A listing ends at
 // the bound that the directory had when it was begun, or a program that makes names while it lists would never end;
-// the bound is kept per handle. The kernel keeps listings itself (FOPEN_CACHE_DIR) until the client forgets them.
+// the bound is kept per handle. The kernel keeps no listings: the caller stores one under the directory's lock some time
+// after it was answered, so that a name could come back which was taken back meanwhile. The items are at hand here.
 
 import { type AttrOut, type DirSink, MISS } from '../../client/operations.ts';
-import { DIRENT_BYTES, FOpen, get64, In, OutBytes, putDirent, putEntry, putOpen } from '../abi.ts';
+import { DIRENT_BYTES, get64, In, OutBytes, putDirent, putEntry, putOpen } from '../abi.ts';
 import type { DriverKernelCache } from '../kernel_cache.ts';
 import { LARGE_REPLY_BYTES } from '../limits.ts';
 import type { RequestView } from '../request.ts';
@@ -117,7 +118,7 @@ export class DirectoryHandlers {
     if (result < 0) return context.status(request, result);
     const { replies } = context;
     const at = replies.small(request.uniqueLow, request.uniqueHigh, OutBytes.open);
-    putOpen(replies.words, at, this.open.add(), FOpen.keepCache | FOpen.cacheDir);
+    putOpen(replies.words, at, this.open.add(), 0);
     return ANSWERED;
   }
 

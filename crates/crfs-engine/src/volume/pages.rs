@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Item pages: the items of a range of keys, packed as docs/protocol.md lays down ("Item page").
 //!
-//! Clients see no disk address, no orphan items and no items of types they do not use.
+//! Clients see no disk address, no orphan items and no items of types they do not use. An extent that reaches over an end
+//! of the range is cut there: a grant of some bytes of a file brings those bytes' extents, wherever they begin.
 
 use super::snapshot::Snapshot;
 use crate::error::Result;
@@ -26,6 +27,12 @@ impl Snapshot {
         let mut keys: Vec<(Key, usize)> = Vec::new();
         let mut data = Vec::new();
         let mut covered_end = end;
+        if let Some(mut item) = self.extent_over(tree, start)? {
+            let cut = bytes_before(start, end);
+            scrub(&mut item, cut);
+            keys.push((start, item.len()));
+            data.extend_from_slice(&item);
+        }
         let mut cursor = self.cursor(tree, start)?;
         while let Some((key, item)) = cursor.item().filter(|(key, _)| *key < end) {
             if is_for_clients(key) {
@@ -37,7 +44,7 @@ impl Snapshot {
                 let from = data.len();
                 data.extend_from_slice(item);
                 if key.kind == item_type::EXTENT_DATA {
-                    scrub(&mut data[from..]);
+                    scrub(&mut data[from..], bytes_before(key, end));
                 }
                 keys.push((key, item.len()));
             }
@@ -45,6 +52,34 @@ impl Snapshot {
         }
         Ok(ItemPage { bytes: pack(&keys, &data), items: keys.len() as u32, covered_end })
     }
+
+    /// What of an extent that begins before the byte of `start` lies behind it.
+    fn extent_over(&self, tree: u64, start: Key) -> Result<Option<Vec<u8>>> {
+        if start.kind != item_type::EXTENT_DATA || start.offset == 0 {
+            return Ok(None);
+        }
+        let before = Key::new(start.objectid, start.kind, start.offset - 1);
+        let Some(key) = self.find_last(tree, before)? else { return Ok(None) };
+        if key.objectid != start.objectid || key.kind != start.kind {
+            return Ok(None);
+        }
+        let Some(mut item) = self.find(tree, key)? else { return Ok(None) };
+        let Ok(mut extent) = FileExtentReg::parse(&item) else { return Ok(None) };
+        let skipped = start.offset - key.offset;
+        if !matches!(extent.head.kind, file_extent::REG | file_extent::PREALLOC)
+            || extent.num_bytes <= skipped
+        {
+            return Ok(None);
+        }
+        extent.num_bytes -= skipped;
+        extent.write_to(&mut item);
+        Ok(Some(item))
+    }
+}
+
+/// Bytes of the file from an extent's key up to the end of a range; without a bound if that lies in another inode.
+fn bytes_before(key: Key, end: Key) -> u64 {
+    if end.objectid == key.objectid && end.kind == key.kind { end.offset - key.offset } else { u64::MAX }
 }
 
 fn is_for_clients(key: Key) -> bool {
@@ -61,12 +96,14 @@ fn is_for_clients(key: Key) -> bool {
     used && key.objectid <= objectid::LAST_FREE
 }
 
-/// Takes the disk addresses out of a file extent. What is too short to have any stays as it is.
-fn scrub(item: &mut [u8]) {
-    let Ok(extent) = FileExtentReg::parse(item) else { return };
+/// Takes the disk addresses out of a file extent, and cuts it off after `most` bytes. What is too short to have any stays as
+/// it is.
+fn scrub(item: &mut [u8], most: u64) {
+    let Ok(mut extent) = FileExtentReg::parse(item) else { return };
     if !matches!(extent.head.kind, file_extent::REG | file_extent::PREALLOC) {
         return;
     }
+    extent.num_bytes = extent.num_bytes.min(most);
     let mut seen = extent;
     seen.head.ram_bytes = extent.num_bytes;
     seen.disk_bytenr = u64::from(extent.disk_bytenr != 0);

@@ -6,6 +6,8 @@
 
 #![allow(dead_code)] // Each program uses its part.
 
+pub mod sys;
+
 use std::ffi::{CString, OsStr, OsString};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
@@ -34,8 +36,19 @@ pub struct Arguments {
 }
 
 /// Options that take no value.
-const FLAGS: &[&str] =
-    &["atime", "ctime", "blocks", "directories", "skip-root", "special", "fsync", "read", "drop-caches"];
+const FLAGS: &[&str] = &[
+    "atime",
+    "ctime",
+    "blocks",
+    "directories",
+    "skip-root",
+    "special",
+    "fsync",
+    "read",
+    "drop-caches",
+    "prepare",
+    "final",
+];
 
 impl Arguments {
     fn parse(words: impl Iterator<Item = OsString>) -> Result<Self> {

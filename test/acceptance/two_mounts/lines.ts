@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The acceptance lines of "two mounts, one truth", in the order in which they run.
+
+import type { AcceptanceLine } from '../acceptance.ts';
+import { NEXT_CALL } from './next_call.ts';
+
+export const TWO_MOUNTS: readonly AcceptanceLine[] = [NEXT_CALL];
