@@ -162,7 +162,7 @@ export class Simulation {
     this.scenario = scenarioOf(settings);
     this.#random = this.scenario.random;
     this.#isTroubled = this.scenario.crashOneIn + this.scenario.silenceOneIn > 0;
-    this.trace = new Trace(() => this.time.nowMs());
+    this.trace = new Trace(() => this.time.nowMs(), settings.lines);
     const { time } = this;
     const { off } = settings;
     this.#allowances = { forgottenOrphans: off.has('orphans'), reusedNumbers: off.has('numbers') };
