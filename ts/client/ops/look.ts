@@ -212,9 +212,15 @@ function addEntry(
       return MISS;
     }
     if (core.fillAttr(childTree, ino, attr) !== 0) attr.node = 0;
-    else if (!core.isLasting(tree, dir, ItemType.dirIndex, offset)) attr.cacheable = false;
+    else if (attr.cacheable) attr.cacheable = isLastingName(core, tree, dir, nameHash(bytes, nameAt, length));
   }
   return sink.add(bytes, nameAt, length, node, nodeOf(childTree, ino), type, offset + 1) ? 1 : 0;
+}
+
+/** Whether the kernel may keep a name that a listing gives: it is taken back by its DIR_ITEM, not by its index. */
+function isLastingName(core: Core, tree: number, dir: number, hash: number): boolean {
+  const type = ItemType.dirItem;
+  return core.held.holds(tree, dir, type, hash, Mode.read) && core.isLasting(tree, dir, type, hash);
 }
 
 /** Whether both parts of an inode are held: others may change the derived one beside a reader of identity. */
