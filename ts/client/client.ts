@@ -198,6 +198,11 @@ export class Client {
     this.#setPing();
   }
 
+  /** What the session knows and holds: for simulations, which check it. */
+  get inner(): Core {
+    return this.#core;
+  }
+
   /** Tells whose caches must follow the grants: from the moment of the mount on. */
   attachKernel(kernel: KernelCache): void {
     this.#core.kernel = kernel;

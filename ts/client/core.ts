@@ -375,7 +375,12 @@ export class Core {
     });
   }
 
+  /** Remembers a directory's next index; not while it is being given back, or others would move it unseen. */
   setNextIndex(node: number, index: number): void {
+    if (this.isLeaving(this.treeOf(node), this.inoOf(node), ItemType.dirIndex, index, index + 1)) {
+      this.nextIndex.delete(node);
+      return;
+    }
     if (this.nextIndex.size >= NEXT_INDEX_MAX) this.nextIndex.clear();
     this.nextIndex.set(node, index);
   }

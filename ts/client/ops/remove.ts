@@ -108,8 +108,9 @@ function removeName(
   const { sec, nsec } = core.stamp;
   const node = core.nodeOf(tree, ino);
   items.find(tree, ino, ItemType.inodeItem, 0);
-  // The bytes of a file that keeps another name come first; those of one that goes need not be sent at all.
-  if (inodeNlink(items.view, items.start) > 1) logInode(core, node);
+  // The bytes of a file that keeps another name come first; those of one that goes need not be sent at all,
+  // but an open one goes on, and the times of its bytes must not follow that of its name.
+  if (inodeNlink(items.view, items.start) > 1 || core.files.get(node)?.opens) logInode(core, node);
   writeBack.open.log.removeName(tree, dir, index, ino, sec, nsec, name);
   const result = applyRemoveName(items, tree, dir, index, ino, sec, nsec, name, 0, name.length, hash);
   assert(result === 0, 'a name that is held can be removed');
