@@ -7,12 +7,13 @@ import { GrantTable, type Operation } from '../coherency/grant_table.ts';
 import { OpenInodes } from '../coherency/open_inodes.ts';
 import { InodeRuns, SpaceCredits } from '../coherency/reserve.ts';
 import type { Volume } from '../store/volume.ts';
-import type { Clock } from '../util/clock.ts';
+import type { Clock, Timer } from '../util/clock.ts';
 import type { Crc32c } from '../util/crc32c.ts';
 import { Durations } from '../util/durations.ts';
 import {
   COMMIT_DIRTY_BYTES,
   COMMIT_INTERVAL_MS,
+  KEEP_MS,
   LEASE_MS,
   RANGES_MAX,
   SESSIONS_MAX,
@@ -70,7 +71,10 @@ export class ServerState {
   /** When operations that wait for grants came, milliseconds of the clock. */
   readonly #waitingSince = new Map<Operation, number>();
   revokesSent = 0;
+  /** Times that an operation was granted to keep what it got. */
+  keepings = 0;
   readonly #granted = new Map<Operation, () => void>();
+  #keepTimer: Timer | null = null;
   #delivering = false;
   #lastSession = 0;
 
@@ -131,12 +135,31 @@ export class ServerState {
           this.grantWaits.add(this.waitedMs(output.operation));
           this.#waitingSince.delete(output.operation);
           onGranted?.();
+        } else if (output.kind === 'keeps') {
+          this.#boundKeeping(output.session);
         } else {
           this.#sendRevoke(output.session, output.ranges);
         }
       }
     }
     this.#delivering = false;
+  }
+
+  /** A session that keeps what it was given has so much time to say that it is done. */
+  #boundKeeping(session: number): void {
+    this.keepings++;
+    this.#keepTimer?.cancel();
+    this.#keepTimer = this.clock.setTimer(KEEP_MS, () => {
+      this.log(`session ${session}: kept its grants for ${KEEP_MS} ms and is not done`);
+      this.table.done(session);
+      this.deliver();
+    });
+  }
+
+  /** A session says that it is done with what it kept. */
+  endKeeping(session: number): void {
+    this.table.done(session);
+    this.deliver();
   }
 
   #sendRevoke(id: number, ranges: readonly ModeChange[]): void {

@@ -48,7 +48,7 @@ export interface ServerStats extends MessageReport {
     silentMs: number;
     readOnly: boolean;
   }[];
-  grants: { ranges: number; waiting: number; revokes: number; openInodes: number };
+  grants: { ranges: number; waiting: number; revokes: number; keepings: number; openInodes: number };
   /** Operations that wait, the oldest first. */
   waits: WaitReport[];
   /** How long operations waited for their grants. */
@@ -72,6 +72,7 @@ export function serverStats(state: ServerState): ServerStats {
       ranges: table.ranges,
       waiting: table.waiting,
       revokes: state.revokesSent,
+      keepings: state.keepings,
       openInodes: state.openInodes.size,
     },
     waits: waitReports(state),

@@ -295,6 +295,29 @@ describe('between clients', () => {
     await close();
   });
 
+  test('one that removes and one that replaces a name all the time both get on', {
+    timeout: 60_000,
+  }, async () => {
+    const { one, two, close } = await pair();
+    let isOver = false;
+    let removed = 0;
+    const replacing = (async () => {
+      for (let round = 0; !isOver; round++) {
+        await create(one, ROOT, 'new', `${round}`);
+        await must(one.ops, () => one.ops.rename(ROOT, bytes('new'), ROOT, bytes('file'), 0));
+      }
+    })();
+    for (let round = 0; round < 100; round++) {
+      const result = await run(two.ops, () => two.ops.unlink(ROOT, bytes('file')));
+      if (result === 0) removed++;
+      else expect(result).toBe(-Errno.ENOENT);
+    }
+    isOver = true;
+    await replacing;
+    expect(removed).toBeGreaterThan(10);
+    await close();
+  });
+
   test('two parts of one file are written by two clients', { timeout: 20_000 }, async () => {
     const { one, two, close } = await pair();
     const size = 1 << 20;
