@@ -471,8 +471,9 @@ export class GrantTable {
         if (!this.#clear(operation, { ...piece, mode: want.mode })) blocked = true;
       }
       // What the session is about to lose it must be given anew, behind those who asked for it.
-      own.revoking.forEachIn(want, (_start, _end, newMode) => {
-        if (!modeSatisfies(newMode, want.mode)) blocked = true;
+      own.revoking.forEachIn(want, (start, end, newMode) => {
+        const isKept = operation.keeps && isDeferred(own, { tree: want.tree, start, end });
+        if (!isKept && !modeSatisfies(newMode, want.mode)) blocked = true;
         return !blocked;
       });
     }
@@ -592,6 +593,11 @@ export class GrantTable {
     );
     this.#waiters.collect(range, this.#candidates);
   }
+}
+
+/** Whether a revoke has not been sent yet. */
+function isDeferred(own: SessionGrants, range: TreeRange): boolean {
+  return own.deferred.some((deferred) => rangesOverlap(deferred, range));
 }
 
 /** Whether an operation wants something that a reply on its way will give its session. */

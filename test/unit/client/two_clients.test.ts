@@ -307,14 +307,15 @@ describe('between clients', () => {
         await must(one.ops, () => one.ops.rename(ROOT, bytes('new'), ROOT, bytes('file'), 0));
       }
     })();
-    for (let round = 0; round < 100; round++) {
+    while (removed < 50) {
       const result = await run(two.ops, () => two.ops.unlink(ROOT, bytes('file')));
       if (result === 0) removed++;
       else expect(result).toBe(-Errno.ENOENT);
+      // An answer at once lets nobody else in.
+      await new Promise((resolve) => setImmediate(resolve));
     }
     isOver = true;
     await replacing;
-    expect(removed).toBeGreaterThan(10);
     await close();
   });
 
