@@ -8,7 +8,7 @@
 // times: messages of CRFS, CPU seconds of both sides, and a profile of one more untar.
 
 import { spawn } from 'node:child_process';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readdir, rm } from 'node:fs/promises';
 import { loadavg } from 'node:os';
 import { join } from 'node:path';
 import { type CommandResult, run } from '../../../ts/dev/command.ts';
@@ -284,8 +284,20 @@ async function perfReport(data: string, pid: number, sort: 'dso' | 'symbol'): Pr
   return lines.map((line) => line.trim().slice(0, 100));
 }
 
+/** What V8 leaves behind when it writes down for perf where its code lies: in `/tmp`, and where a process was started. */
+async function perfLeftovers(): Promise<string[]> {
+  const found: string[] = [];
+  for (const directory of ['.', '/', '/tmp']) {
+    const names = await readdir(directory);
+    const left = names.filter((name) => /^(?:isolate-0x[0-9a-f]+-\d+-v8\.log|perf-\d+\.map)$/.test(name));
+    found.push(...left.map((name) => join(directory, name)));
+  }
+  return found;
+}
+
 /** Where the time of an untar goes in both processes: the heaviest symbols by perf. */
 async function profile(column: Column, tar: string, measure: (line: string) => void): Promise<void> {
+  const others = await perfLeftovers();
   const environment = process.env['NODE_OPTIONS'];
   process.env['NODE_OPTIONS'] = '--perf-basic-prof';
   await column.startServer();
@@ -315,6 +327,8 @@ async function profile(column: Column, tar: string, measure: (line: string) => v
     }
   }
   await column.stop();
+  const ours = (await perfLeftovers()).filter((path) => !others.includes(path));
+  await Promise.all(ours.map((path) => rm(path, { force: true })));
 }
 
 async function comparison(context: AcceptanceContext): Promise<void> {
