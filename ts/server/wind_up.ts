@@ -19,9 +19,10 @@ async function windUp(state: ServerState, session: Session): Promise<void> {
   state.forget(session.operations);
   state.sessions.delete(session.id);
   state.table.endSession(session.id);
-  state.credits.endSession(session.id);
+  const unused = state.credits.endSession(session.id);
   state.deliver();
   try {
+    if (unused > 0) await state.volume.withdraw(unused);
     await finishDeletes(state);
     for (const tree of state.runs.treesOf(session.id)) {
       state.runs.giveBack(session.id, tree, await state.volume.highestInode(tree));

@@ -469,7 +469,7 @@ test.each([
     'changes with a wrong checksum',
     async (client: ReturnType<TestServer['connect']>) => {
       await client.greet();
-      const fields = { number: 1, changeCount: 0, changesLength: 4, changesCrc32c: 1, dataLength: 0 };
+      const fields = { number: 1, changeCount: 0, changesLength: 4, changesCrc32c: 1, dataLength: 0, refusedSeen: 0 };
       return client.peer.request('batch', fields, { body: [Buffer.alloc(4)] });
     },
   ],

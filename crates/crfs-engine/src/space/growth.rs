@@ -42,11 +42,13 @@ pub struct NewChunk {
 impl Space {
     /// Makes a new block group for `purpose`; false when the device has no room for one.
     pub(super) fn grow(&mut self, purpose: Purpose) -> Result<bool> {
-        if purpose == Purpose::Data {
-            self.feed_metadata_first()?;
+        if purpose != Purpose::Data {
+            return self.grow_by(purpose, self.chunk_bytes(purpose));
         }
-        let wanted = self.chunk_bytes(purpose);
-        self.grow_by(purpose, wanted)
+        self.feed_metadata_first()?;
+        let spare = self.metadata_room().saturating_sub(self.metadata_kept);
+        let spare = spare.saturating_mul(self.copies(Purpose::Metadata));
+        self.grow_by(purpose, self.chunk_bytes(purpose).min(spare))
     }
 
     /// What Linux takes: a tenth of the device, at most 1 GiB for data, 256 MiB (1 GiB on large devices) for metadata, 32

@@ -32,6 +32,7 @@ pub struct BatchStore<'a> {
 
 impl<'a> BatchStore<'a> {
     pub fn begin(run: &'a mut Running) -> BatchStore<'a> {
+        run.keep_room_for_metadata();
         BatchStore {
             before: run.roots.clone(),
             freed_before: run.log.freed.len(),
@@ -48,11 +49,14 @@ impl<'a> BatchStore<'a> {
         self.commit_helps
     }
 
-    /// Makes sure that the commit of everything so far cannot run out of space. To be called when the batch is complete.
-    pub fn check_reserve(&mut self) -> Result<()> {
-        let result = self.run.check_reserve(self.net_item_bytes);
-        if result.is_err() {
-            self.commit_helps = self.dirty_before > 0 || self.run.frees_at_commit();
+    /// Makes sure that the commit of everything so far cannot run out of space, and takes what the batch cost from what was
+    /// promised to its sender. To be called when the batch is complete.
+    pub fn check_reserve(&mut self, cost: u64, promised: u64) -> Result<()> {
+        let covered = cost.min(promised);
+        let result = self.run.check_reserve(self.net_item_bytes, cost, covered);
+        match result {
+            Ok(()) => self.run.withdraw(covered),
+            Err(_) => self.commit_helps = self.dirty_before > 0 || self.run.frees_at_commit(),
         }
         result
     }

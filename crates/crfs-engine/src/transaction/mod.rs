@@ -55,6 +55,8 @@ pub struct Running {
     writable: BTreeSet<u64>,
     log: EditLog,
     refs: DelayedRefs,
+    /// Cost of changes that clients may still send and count on (`reserve`).
+    promised: u64,
 }
 
 /// A ROOT_ITEM as the running root tree has it.
@@ -117,6 +119,7 @@ impl Running {
             writable,
             log: EditLog::default(),
             refs: DelayedRefs::default(),
+            promised: 0,
         })
     }
 

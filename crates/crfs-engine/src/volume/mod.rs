@@ -37,6 +37,8 @@ use std::time::Duration;
 const READERS_WAIT: Duration = Duration::from_secs(2);
 /// Attempts of one batch: as it is, and after each commit that could help.
 const ATTEMPTS: usize = 3;
+/// A promise of less than this waits for a commit that may give more.
+const PROMISED_UNCOMMITTED: u64 = 2 << 20;
 
 /// Shorter runs are not punched: the call costs more than they give back.
 const PUNCH_BYTES_MIN: u64 = 64 << 10;
@@ -138,8 +140,14 @@ impl Volume {
         self.lock_writer().map_or(Vec::new(), |run| run.writable_trees().iter().copied().collect())
     }
 
-    /// Applies a batch entirely or not at all. May commit first, when that gives space or memory back.
-    pub fn apply(&self, batch: &Batch<'_>, grants: &Grants) -> std::result::Result<Applied, Refusal> {
+    /// Applies a batch entirely or not at all. May commit first, when that gives space or memory back. `promised` is what
+    /// `promise` gave to its sender and is not used yet; what the batch costs is used then.
+    pub fn apply(
+        &self,
+        batch: &Batch<'_>,
+        grants: &Grants,
+        promised: u64,
+    ) -> std::result::Result<Applied, Refusal> {
         let outside = |error: EngineError| Refusal {
             index: batch.count,
             errno: error.errno(),
@@ -147,7 +155,7 @@ impl Volume {
         };
         let applied = self.with_batch(outside, |store| {
             let applied = change::apply(store, batch, grants)?;
-            store.check_reserve().map_err(outside)?;
+            store.check_reserve(applied.cost, promised).map_err(outside)?;
             Ok(applied)
         })?;
         self.batches.fetch_add(1, Ordering::Relaxed);
@@ -167,7 +175,7 @@ impl Volume {
             |error| error,
             |store| {
                 let progress = finish_deletes(store, tree, from, work, &keep)?;
-                store.check_reserve()?;
+                store.check_reserve(0, 0)?;
                 Ok(progress)
             },
         )
@@ -197,13 +205,39 @@ impl Volume {
                     if !again {
                         return Err(error);
                     }
-                    self.commit().map_err(&outside)?;
-                    self.readers.wait_until_newer(self.durable_generation(), READERS_WAIT);
-                    self.release_pinned().map_err(&outside)?;
+                    self.commit_for_space().map_err(&outside)?;
                 }
             }
         }
         unreachable!("the last attempt returns")
+    }
+
+    /// Promises space for changes of up to `wanted` cost (docs/protocol.md, "Space"): batches that it covers are applied.
+    /// Returns how much, perhaps 0. Commits first where that gives space back and little would be promised without.
+    pub fn promise(&self, wanted: u64) -> Result<u64> {
+        let (given, helps) = {
+            let mut run = self.lock_writer()?;
+            let given = run.promise(wanted);
+            (given, given < wanted.min(PROMISED_UNCOMMITTED) && (run.is_dirty() || run.space.pinned_bytes() > 0))
+        };
+        if !helps {
+            return Ok(given);
+        }
+        self.commit_for_space()?;
+        Ok(given + self.lock_writer()?.promise(wanted - given))
+    }
+
+    /// Takes back what was promised and will not be used.
+    pub fn withdraw(&self, bytes: u64) -> Result<()> {
+        self.lock_writer()?.withdraw(bytes);
+        Ok(())
+    }
+
+    /// Commits, and waits until what that frees can be handed out.
+    fn commit_for_space(&self) -> Result<()> {
+        self.commit()?;
+        self.readers.wait_until_newer(self.durable_generation(), READERS_WAIT);
+        self.release_pinned()
     }
 
     /// Makes everything applied so far durable; returns the generation of the last durable commit.
