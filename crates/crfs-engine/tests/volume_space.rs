@@ -8,6 +8,7 @@ mod volume_common;
 
 use change_common::builder::Builder;
 use change_common::{ROOT, TREE};
+use crfs_engine::change::Grants;
 use crfs_engine::{MkfsOptions, Statfs, Volume, VolumeOptions};
 use crfs_testkit::LoopMount;
 use std::os::unix::fs::MetadataExt;
@@ -269,4 +270,85 @@ fn the_free_space_tree_turns_to_bitmaps_and_back() {
     // A group so small that eleven runs make it turn never turns back, in Linux neither.
     assert!(dump("FREE_SPACE_BITMAP") <= 1, "extents again");
     image.check();
+}
+
+/// A client as the volume sees it: sends only what was promised to it, and cuts a batch in two where the volume has no
+/// room for its copies at once.
+struct Promised<'a> {
+    volume: &'a Volume,
+    left: u64,
+    refused: usize,
+}
+
+impl Promised<'_> {
+    /// Whether changes of this cost are promised now.
+    fn has(&mut self, cost: u64) -> bool {
+        if self.left < cost {
+            self.left += self.volume.promise((cost - self.left).max(4 * MIB)).unwrap();
+        }
+        self.left >= cost
+    }
+
+    fn send(&mut self, inos: &[u64], put: &impl Fn(&mut Builder, u64)) {
+        let mut builder = Builder::default();
+        for ino in inos {
+            put(&mut builder, *ino);
+        }
+        match self.volume.apply(&builder.batch(), &Grants::all(), self.left) {
+            Ok(applied) => self.left -= applied.cost.min(self.left),
+            Err(refusal) => {
+                self.refused += 1;
+                assert_eq!(refusal.errno, libc::ENOSPC, "{refusal:?}");
+                assert!(inos.len() > 1, "what was promised fits: {refusal:?}, file {inos:?}");
+                let (one, other) = inos.split_at(inos.len() / 2);
+                self.send(one, put);
+                self.send(other, put);
+            }
+        }
+    }
+}
+
+/// Fills an image with files of `len` bytes as promised, `behind` of them promised and not sent.
+fn fill_as_promised(volume: &Volume, first: u64, len: usize, behind: usize) -> (Vec<u64>, usize) {
+    let name = |ino: u64| format!("{:016x}-{:0180}", ino.wrapping_mul(0x9e37_79b9_7f4a_7c15), ino);
+    let put = |builder: &mut Builder, ino: u64| {
+        builder.new_inode(ino, 0o100_644).add_name(ROOT, ino, ino, name(ino).as_bytes());
+        if len > 0 {
+            builder.put(ino, 0, &pattern(ino, len));
+        }
+    };
+    let mut one = Builder::default();
+    put(&mut one, first);
+    let cost = crfs_engine::change::cost::batch_cost(&one.changes);
+    let mut client = Promised { volume, left: 0, refused: 0 };
+    let (mut inos, mut unsent) = (Vec::new(), 0);
+    loop {
+        if !client.has((unsent as u64 + 1) * cost) {
+            client.send(&inos[inos.len() - unsent..], &put);
+            unsent = 0;
+            if !client.has(cost) {
+                return (inos, client.refused);
+            }
+        }
+        inos.push(first + inos.len() as u64);
+        unsent += 1;
+        if unsent == behind {
+            client.send(&inos[inos.len() - unsent..], &put);
+            unsent = 0;
+        }
+    }
+}
+
+#[test]
+fn x_print() {
+    for len in [0, 1000] {
+        for (size, nodesize) in [(256 * MIB, 16384), (200 * MIB, 4096), (GIB, 16384)] {
+            let image = engine_image(size, nodesize);
+            let volume = image.open();
+            let start = std::time::Instant::now();
+            let (inos, refused) = fill_as_promised(&volume, 1000, len, 2000);
+            volume.commit().unwrap();
+            println!("size {size} node {nodesize} len {len}: {} files, {refused} cut, {:?} {:?} {:?}", inos.len(), start.elapsed(), statfs(&volume), volume.stats());
+        }
+    }
 }
