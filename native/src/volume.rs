@@ -386,7 +386,7 @@ impl NativeVolume {
             };
             let batch = Batch { changes: &changes, count, checksums: &checksums, data: &data };
             match volume.apply(&batch, &grants, promised as u64) {
-                Ok(applied) => Outcome { number: Some(applied.cost as f64), ..Outcome::default() },
+                Ok(cost) => Outcome { number: Some(cost as f64), ..Outcome::default() },
                 Err(refusal) => Outcome {
                     errno: refusal.errno,
                     text: Some(refusal.text),

@@ -55,8 +55,6 @@ pub struct Applied {
     pub changes: u32,
     /// Payload bytes written.
     pub data_bytes: u64,
-    /// What it cost of a reservation (`cost`), bytes.
-    pub cost: u64,
 }
 
 /// Why a batch was not applied. The store is half-way: the caller goes back to the state before the batch.
@@ -97,8 +95,7 @@ pub fn apply<S: Store>(
         ))));
     }
     running.finish().map_err(refusal(batch.count))?;
-    let cost = cost::batch_cost(batch.changes);
-    Ok(Applied { changes: batch.count, data_bytes: batch.data.len() as u64, cost })
+    Ok(Applied { changes: batch.count, data_bytes: batch.data.len() as u64 })
 }
 
 fn miscounted(text: String) -> EngineError {

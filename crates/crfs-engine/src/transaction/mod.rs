@@ -57,6 +57,8 @@ pub struct Running {
     refs: DelayedRefs,
     /// Cost of changes that clients may still send and count on (`reserve`).
     promised: u64,
+    /// Leaf bytes that batches gave back since the image was opened and that were not filled again.
+    reusable: u64,
 }
 
 /// A ROOT_ITEM as the running root tree has it.
@@ -120,6 +122,7 @@ impl Running {
             log: EditLog::default(),
             refs: DelayedRefs::default(),
             promised: 0,
+            reusable: 0,
         })
     }
 

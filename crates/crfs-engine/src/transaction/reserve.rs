@@ -25,16 +25,22 @@ const DATA_ITEM_BYTES: u64 = 78;
 /// Nodes for what every commit touches: root tree, block groups, device and chunk trees.
 const EVERY_COMMIT_NODES: u64 = 48;
 
+/// Items that were removed leave room inside leaves and mostly no node. For what goes into that room again, promises may go
+/// below what is kept back, down to this part of it in fourths.
+const FLOOR_FOURTHS: u64 = 3;
+/// Cost for which a byte in a leaf is enough, for small files.
+const COST_A_LEAF_BYTE: u64 = 8;
 /// Nodes that a batch may copy for the commit beside those that it adds: names fall into the leaves of a large directory at
 /// random. A part of all metadata space, within bounds. A batch that copies more is cut in two by its sender.
 const COPIES_PART: u64 = 32;
 const COPIES_MIN: u64 = 128;
+const COPIES_BYTES_MIN: u64 = 2 << 20;
 const COPIES_MAX: u64 = 4096;
 /// Leaves that changes of one SECTOR of cost may split: those of a name's three items and one to spare; those of a put
 /// data's items in the file, extent and checksum trees.
 const SPLITS_A_SECTOR: u64 = 4;
-/// Data space that is never promised: holes of the device too small for a chunk, and what chunks leave over.
-const DATA_KEPT: u64 = 16 << 20;
+/// Data space that is never promised: what chunks for metadata take beyond their need.
+const DATA_KEPT: u64 = 4 << 20;
 
 impl Running {
     /// Upper bound of the nodes that the commit of everything so far writes.
@@ -72,8 +78,14 @@ impl Running {
         (self.capacity_nodes() / KEPT_BACK_PART).clamp(KEPT_BACK_MIN, most)
     }
 
+    /// Nodes of those kept back that not even promises may take.
+    fn nodes_floor(&self) -> u64 {
+        self.nodes_kept_back() * FLOOR_FOURTHS / 4
+    }
+
     fn nodes_for_copies(&self) -> u64 {
-        (self.capacity_nodes() / COPIES_PART).clamp(COPIES_MIN, COPIES_MAX)
+        let least = COPIES_MIN.max(COPIES_BYTES_MIN / u64::from(self.superblock.nodesize));
+        (self.capacity_nodes() / COPIES_PART).clamp(least, COPIES_MAX)
     }
 
     /// Nodes by which changes of this cost can make metadata grow. What they add fills leaves to a good half on average
@@ -101,8 +113,13 @@ impl Running {
     /// it fit if they copy no more than is kept for copies, and any of one operation does.
     pub fn promise(&mut self, wanted: u64) -> u64 {
         let room = self.space.metadata_room() / u64::from(self.superblock.nodesize);
-        let room = room.saturating_sub(self.nodes_needed() + self.nodes_kept_back());
-        let fits = |cost: u64| self.nodes_for_promises(self.promised.saturating_add(cost)) <= room;
+        let room = room.saturating_sub(self.nodes_needed());
+        let (kept, floor) = (self.nodes_kept_back(), self.nodes_floor());
+        let reusable = self.reusable.saturating_mul(COST_A_LEAF_BYTE);
+        let fits = |cost: u64| {
+            let promised = self.promised.saturating_add(cost);
+            self.nodes_for_promises(promised) + if promised <= reusable { floor } else { kept } <= room
+        };
         let data = self.space.data_room().saturating_sub(DATA_KEPT);
         let (mut given, mut beyond) = (0, wanted.min(data.saturating_sub(self.promised)) + 1);
         while beyond - given > 1 {
@@ -122,9 +139,21 @@ impl Running {
         self.promised = self.promised.saturating_sub(bytes);
     }
 
-    /// Tells the allocator how much room of the device data must leave to metadata.
-    pub(super) fn keep_room_for_metadata(&mut self) {
-        let nodes = self.nodes_needed() + self.nodes_kept_back() + self.nodes_for_promises(self.promised);
+    /// Takes account of a batch that was applied: `covered` of its cost was promised.
+    pub(super) fn account(&mut self, net_item_bytes: i64, covered: u64) {
+        self.withdraw(covered);
+        self.reusable = self.reusable.saturating_add_signed(net_item_bytes.saturating_neg());
+    }
+
+    /// Tells the allocator how much room of the device data must leave to metadata while a batch is applied of which
+    /// `covered` was promised: what of that is data needs no room there any more, and less than it would have as items.
+    /// A chunk is larger than what is needed at once; for that it may take half of the room for copies.
+    pub(super) fn keep_room_for_metadata(&mut self, covered: u64) {
+        let promises = match self.promised {
+            0 => 0,
+            promised => self.growth(promised.saturating_sub(covered)) + self.nodes_for_copies() / 2,
+        };
+        let nodes = self.nodes_needed() + self.nodes_floor() + promises;
         self.space.keep_metadata_room(nodes * u64::from(self.superblock.nodesize));
     }
 
@@ -135,7 +164,7 @@ impl Running {
         let kept = if net_item_bytes <= FREEING_BYTES_MAX {
             0
         } else if covered >= cost {
-            self.nodes_kept_back()
+            self.nodes_floor()
         } else {
             self.nodes_kept_back() + self.nodes_for_promises(self.promised - covered.min(self.promised))
         };

@@ -20,8 +20,9 @@ pub use pages::ItemPage;
 pub use snapshot::Snapshot;
 
 use crate::block_reader::{BlockReader, LogSink};
+use crate::change::cost::batch_cost;
 use crate::change::orphans::{Progress, finish_deletes};
-use crate::change::{self, Applied, Batch, Grants, Refusal};
+use crate::change::{self, Batch, Grants, Refusal};
 use crate::error::{EngineError, Result};
 use crate::open::{Image, OpenOptions, open_image};
 use crate::transaction::{BatchStore, DIRTY_NODES_MAX, Running, committed_roots, write_commit};
@@ -141,25 +142,25 @@ impl Volume {
     }
 
     /// Applies a batch entirely or not at all. May commit first, when that gives space or memory back. `promised` is what
-    /// `promise` gave to its sender and is not used yet; what the batch costs is used then.
+    /// `promise` gave to its sender and is not used yet. Returns what the batch cost (`change::cost`), which is used now.
     pub fn apply(
         &self,
         batch: &Batch<'_>,
         grants: &Grants,
         promised: u64,
-    ) -> std::result::Result<Applied, Refusal> {
+    ) -> std::result::Result<u64, Refusal> {
+        let cost = batch_cost(batch.changes);
         let outside = |error: EngineError| Refusal {
             index: batch.count,
             errno: error.errno(),
             text: error.to_string(),
         };
-        let applied = self.with_batch(outside, |store| {
-            let applied = change::apply(store, batch, grants)?;
-            store.check_reserve(applied.cost, promised).map_err(outside)?;
-            Ok(applied)
+        self.with_batch(cost, promised, outside, |store| {
+            change::apply(store, batch, grants)?;
+            store.check_reserve().map_err(outside)
         })?;
         self.batches.fetch_add(1, Ordering::Relaxed);
-        Ok(applied)
+        Ok(cost)
     }
 
     /// Deletes inodes of `tree` without names, from number `from` on, about `work` items in one go; `keep` says which
@@ -172,10 +173,12 @@ impl Volume {
         keep: impl Fn(u64) -> bool,
     ) -> Result<Progress> {
         self.with_batch(
+            0,
+            0,
             |error| error,
             |store| {
                 let progress = finish_deletes(store, tree, from, work, &keep)?;
-                store.check_reserve(0, 0)?;
+                store.check_reserve()?;
                 Ok(progress)
             },
         )
@@ -184,6 +187,8 @@ impl Volume {
     /// Runs `work` as one batch: published if it succeeds, undone if not, tried again after a commit if that helps.
     fn with_batch<R, E>(
         &self,
+        cost: u64,
+        promised: u64,
         outside: impl Fn(EngineError) -> E,
         work: impl Fn(&mut BatchStore<'_>) -> std::result::Result<R, E>,
     ) -> std::result::Result<R, E> {
@@ -192,7 +197,7 @@ impl Volume {
                 self.commit().map_err(&outside)?;
             }
             let mut run = self.lock_writer().map_err(&outside)?;
-            let mut store = BatchStore::begin(&mut run);
+            let mut store = BatchStore::begin(&mut run, cost, promised);
             match work(&mut store) {
                 Ok(result) => {
                     self.publish(&run);
@@ -218,7 +223,10 @@ impl Volume {
         let (given, helps) = {
             let mut run = self.lock_writer()?;
             let given = run.promise(wanted);
-            (given, given < wanted.min(PROMISED_UNCOMMITTED) && (run.is_dirty() || run.space.pinned_bytes() > 0))
+            (
+                given,
+                given < wanted.min(PROMISED_UNCOMMITTED) && (run.is_dirty() || run.space.pinned_bytes() > 0),
+            )
         };
         if !helps {
             return Ok(given);
