@@ -153,7 +153,12 @@ export class RefusalFilter implements BatchFilter {
   }
 
   finish(): void {
-    this.#onFinish({ inodes: this.#inodes, names: this.#lostNames, changes: this.#changes, cost: this.#cost });
+    this.#onFinish({
+      inodes: this.#inodes,
+      names: this.#lostNames,
+      changes: this.#changes,
+      cost: this.#cost,
+    });
   }
 }
 

@@ -26,11 +26,11 @@ import { SortedItemMap } from '../item/sorted_item_map.ts';
 import type { Crc32c } from '../util/crc32c.ts';
 import { Errno } from '../util/errno.ts';
 import { FsError } from '../util/errors.ts';
+import { SPACE_KEPT_BYTES } from '../util/limits.ts';
 import { compareKey, type Key } from '../util/range.ts';
 import { RangeForest } from '../util/range_map.ts';
 import { ItemPageBuilder } from '../wire/item_page.ts';
 import type { FileExtent, Refusal } from '../wire/message.ts';
-import { SPACE_KEPT_BYTES } from '../util/limits.ts';
 import { changesCost } from '../wire/space.ts';
 import { missingGrant, unpackGrants } from './grant_judge.ts';
 import type {

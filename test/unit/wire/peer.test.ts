@@ -162,7 +162,14 @@ test('a full send queue asks for patience and says when it has room', async () =
   onRequest.handle = (request) => {
     if (request.name === 'batch') request.reply({ applied: 0, durable: 0, refused: null });
   };
-  const fields = { number: 1, changeCount: 0, changesLength: 0, changesCrc32c: 0, dataLength: 8 << 20, refusedSeen: 0 };
+  const fields = {
+    number: 1,
+    changeCount: 0,
+    changesLength: 0,
+    changesCrc32c: 0,
+    dataLength: 8 << 20,
+    refusedSeen: 0,
+  };
   const sent: Promise<unknown>[] = [];
   for (let number = 1; number <= 3; number++) {
     sent.push(client.request('batch', { ...fields, number }, { body: [Buffer.alloc(8 << 20)] }));

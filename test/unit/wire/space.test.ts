@@ -4,7 +4,14 @@
 import { expect, test } from 'vitest';
 import { ChangeLog, InodeFields } from '../../../ts/item/change.ts';
 import { Prng } from '../../../ts/util/prng.ts';
-import { bytesCost, CUT_COST, changesCost, NAME_COST, newInodeCost, xattrCost } from '../../../ts/wire/space.ts';
+import {
+  bytesCost,
+  CUT_COST,
+  changesCost,
+  NAME_COST,
+  newInodeCost,
+  xattrCost,
+} from '../../../ts/wire/space.ts';
 
 test('the cost of a batch is the sum of the costs of its changes', () => {
   const log = new ChangeLog();
