@@ -379,12 +379,12 @@ fn promises_are_kept(size: u64, nodesize: u32, at_least: usize, len_of: impl Fn(
 
 #[test]
 fn promises_are_kept_for_empty_files() {
-    promises_are_kept(256 * MIB, 16384, 70_000, |_| 0);
+    promises_are_kept(128 * MIB, 16384, 25_000, |_| 0);
 }
 
 #[test]
 fn promises_are_kept_for_inline_files_in_small_nodes() {
-    promises_are_kept(200 * MIB, 4096, 15_000, |_| 1000);
+    promises_are_kept(128 * MIB, 4096, 8_000, |_| 1000);
 }
 
 #[test]
