@@ -72,14 +72,18 @@ export declare class NativeVolume {
    * Completes with the sectors one behind the other in `bytes` and their crc32c (u32, little-endian) in `more`.
    */
   readData(ticket: number, extents: Float64Array): void
-  /** Job: total, free and available bytes, and what may be reserved for items, as four f64 (little-endian) in `bytes`. */
+  /** Job: total, free and available bytes, as three f64 (little-endian) in `bytes`. */
   statfs(ticket: number): void
+  /** Job: promises space for changes of up to `wanted` cost. Completes with what was promised in `number`. */
+  promise(ticket: number, wanted: number): void
+  /** Job: takes back what was promised and will not be used. */
+  withdraw(ticket: number, bytes: number): void
   /**
-   * Job: applies a batch, judged by the packed `grants` (none: the server itself). The arrays must not change until
-   * it completes: with the bytes of reserved space that it used in `number`, or, when refused, with an errno, a text and
+   * Job: applies a batch, judged by the packed `grants` (none: the server itself); `promised` is what its sender was
+   * promised and has not used. The arrays must not change until it completes: with the bytes of reserved space that it used in `number`, or, when refused, with an errno, a text and
    * the index of the change in `number`.
    */
-  apply(ticket: number, count: number, changes: Uint8Array, checksums: Uint8Array, data: Uint8Array, grants?: Uint8Array | undefined | null): void
+  apply(ticket: number, count: number, changes: Uint8Array, checksums: Uint8Array, data: Uint8Array, grants: Uint8Array | undefined | null, promised: number): void
   /**
    * Job: deletes nameless inodes of `tree` from number `from` on, but for those in `keep` (sorted); about `work`
    * items. Completes with the number to go on from, or -1.

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use crate::jobs::{Completion, Completions, Job, Outcome, Queue};
 use crfs_device::{Access, FileDevice, OpenError};
 use crfs_disk::{ChecksumKind, Key, Uuid};
-use crfs_engine::change::cost::batch_cost;
 use crfs_engine::change::{Batch, Grants};
 use crfs_engine::mkfs::MkfsOptions;
 use crfs_engine::{EngineError, Volume, VolumeOptions};
@@ -328,14 +327,14 @@ impl NativeVolume {
         });
     }
 
-    /// Job: total, free and available bytes, and what may be reserved for items, as four f64 (little-endian) in `bytes`.
+    /// Job: total, free and available bytes, as three f64 (little-endian) in `bytes`.
     #[napi]
     pub fn statfs(&self, ticket: u32) {
         let volume = Arc::clone(&self.volume);
         self.read(ticket, move || {
             outcome(volume.statfs(), |space| Outcome {
                 bytes: Some(
-                    [space.total, space.free, space.available, space.for_items]
+                    [space.total, space.free, space.available]
                         .iter()
                         .flat_map(|bytes| (*bytes as f64).to_le_bytes())
                         .collect(),
@@ -345,8 +344,27 @@ impl NativeVolume {
         });
     }
 
-    /// Job: applies a batch, judged by the packed `grants` (none: the server itself). The arrays must not change until
-    /// it completes: with the bytes of reserved space that it used in `number`, or, when refused, with an errno, a text and
+    /// Job: promises space for changes of up to `wanted` cost. Completes with what was promised in `number`.
+    #[napi]
+    pub fn promise(&self, ticket: u32, wanted: f64) {
+        let volume = Arc::clone(&self.volume);
+        self.read(ticket, move || {
+            outcome(volume.promise(wanted as u64), |given| Outcome {
+                number: Some(given as f64),
+                ..Outcome::default()
+            })
+        });
+    }
+
+    /// Job: takes back what was promised and will not be used.
+    #[napi]
+    pub fn withdraw(&self, ticket: u32, bytes: f64) {
+        let volume = Arc::clone(&self.volume);
+        self.read(ticket, move || outcome(volume.withdraw(bytes as u64), |()| Outcome::default()));
+    }
+
+    /// Job: applies a batch, judged by the packed `grants` (none: the server itself); `promised` is what its sender was
+    /// promised and has not used. The arrays must not change until it completes: with the bytes of reserved space that it used in `number`, or, when refused, with an errno, a text and
     /// the index of the change in `number`.
     #[napi]
     #[allow(clippy::too_many_arguments)] // One per section of the batch message.
@@ -358,6 +376,7 @@ impl NativeVolume {
         checksums: Uint8Array,
         data: Uint8Array,
         grants: Option<Uint8Array>,
+        promised: f64,
     ) {
         let volume = Arc::clone(&self.volume);
         let job: Job = Box::new(move || {
@@ -366,8 +385,8 @@ impl NativeVolume {
                 Err(error) => return outcome(Err::<(), _>(error), |()| Outcome::default()),
             };
             let batch = Batch { changes: &changes, count, checksums: &checksums, data: &data };
-            match volume.apply(&batch, &grants) {
-                Ok(_) => Outcome { number: Some(batch_cost(&changes) as f64), ..Outcome::default() },
+            match volume.apply(&batch, &grants, promised as u64) {
+                Ok(cost) => Outcome { number: Some(cost as f64), ..Outcome::default() },
                 Err(refusal) => Outcome {
                     errno: refusal.errno,
                     text: Some(refusal.text),

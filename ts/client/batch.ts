@@ -4,11 +4,13 @@
 // and the data that go with them.
 //
 // A batch has a place in the client's order of operations from the beginning, and a number on the wire from when it
-// is sent. What is left of a refused batch keeps its place and gets a new number.
+// is sent. What is left of a refused batch, or its halves, keeps its place and gets a new number.
 
-import type { ChangeLog } from '../item/change.ts';
+import { ChangeKind, ChangeLog, ChangeReader } from '../item/change.ts';
 import type { PendingRun } from './file_state.ts';
 import { GATHER_BUFFER_BYTES, GATHER_BYTES } from './limits.ts';
+
+const SECTOR = 4096;
 
 export class Batch {
   /** Place in the order of operations, from 1. */
@@ -21,6 +23,8 @@ export class Batch {
   sumCount = 0;
   /** Bytes of files that are readable here until the batch is applied. */
   pending: PendingRun[] = [];
+  /** Counts of changes at which operations ended, rising: where the batch can be cut. */
+  borders: number[] = [];
   /** When the first change was added, milliseconds of the clock. */
   sinceMs = 0;
   /** Number on the wire; 0 until sent. */
@@ -107,6 +111,54 @@ export class Batch {
       at -= part.length;
     }
     return new Uint8Array(length);
+  }
+
+  /** An operation is complete. */
+  markBorder(): void {
+    const { count } = this.log;
+    if (count > (this.borders.at(-1) ?? 0)) this.borders.push(count);
+  }
+
+  /** A batch of the same place with those changes that `keeps` names by their place, and their data. */
+  part(keeps: (at: number) => boolean): Batch {
+    const part = new Batch(this.place, new ChangeLog(1024));
+    part.sinceMs = this.sinceMs;
+    const reader = new ChangeReader(this.changes());
+    let dataAt = 0;
+    let sumAt = 0;
+    let border = 0;
+    for (let at = 0; reader.next(); at++) {
+      const length = reader.kind === ChangeKind.putData ? reader.length : 0;
+      const sums = Math.ceil(length / SECTOR);
+      if (keeps(at)) {
+        part.log.copyRecord(reader.bytes, reader.at, reader.size);
+        if (length > 0) {
+          const first = part.takeSums(sums);
+          part.sums.set(this.sums.subarray(sumAt, sumAt + sums), first);
+          part.addData(this.dataAt(dataAt, length), length);
+        }
+      }
+      dataAt += length;
+      sumAt += sums;
+      if (this.borders[border] !== at + 1) continue;
+      border++;
+      part.markBorder();
+    }
+    return part;
+  }
+
+  /**
+   * Cuts the batch in two where an operation ended; null if it holds only one. What can be read of files stays with
+   * the second half: it is needed until both are applied.
+   */
+  halves(): [Batch, Batch] | null {
+    const { count } = this.log;
+    const inner = this.borders.filter((border) => border < count);
+    if (inner.length === 0) return null;
+    const cut = inner.find((border) => border >= count / 2) ?? inner.at(-1)!;
+    const second = this.part((at) => at >= cut);
+    second.pending = this.pending;
+    return [this.part((at) => at < cut), second];
   }
 
   changes(): Uint8Array {

@@ -271,6 +271,7 @@ export class Client {
   #onLost(losses: Losses, errno: number): void {
     const core = this.#core;
     core.lostErrno = errno;
+    core.space.refund(losses.cost);
     for (const node of losses.inodes) {
       core.files.make(node, core.treeOf(node), core.inoOf(node)).error = errno;
       core.forgetNextIndex(node);

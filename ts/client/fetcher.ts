@@ -159,8 +159,7 @@ export class Fetcher {
     gathering.space = Math.max(gathering.space, core.space.wanted(bytes));
     const result = await gathering.done;
     if (core.space.available >= bytes || (result !== 0 && result !== -Errno.ENOSPC)) return result;
-    if (gathering.space <= bytes) return -Errno.ENOSPC;
-    // The server could not give a comfortable amount: what our own batches hold reserved comes free when they are
+    // The server is short. What our own changes hold reserved, mostly more than they need, comes free when they are
     // applied, and the bare need may still fit.
     core.space.shrink();
     await core.writeBack.whenApplied(core.writeBack.flush());

@@ -217,10 +217,14 @@ function logRun(core: Core, file: FileState, run: Run): void {
   const { tree, ino } = file;
   const padded = run.end - run.start;
   files.dropRun(file, run);
-  if (!items.find(tree, ino, ItemType.inodeItem, 0)) return;
+  if (!items.find(tree, ino, ItemType.inodeItem, 0)) {
+    core.space.refund(padded);
+    return;
+  }
   const size = inodeSize(items.view, items.start);
   const length = Math.min(padded, size - run.start);
   if (length <= 0) {
+    core.space.refund(padded);
     files.buffers.give(run.bytes);
     return;
   }

@@ -2,16 +2,18 @@
 //
 // What happens when the server refuses a batch: nothing of it was applied, and one change is named. That change goes,
 // and with it what builds on it: changes of an inode that does not come to be, of a name that does not come to be or
-// is still there, of bytes behind bytes that were refused. The rest is sent again. If no change is named, all go.
+// is still there, of bytes behind bytes that were refused. The rest is sent again. If no change is named, all go (a
+// batch for which there was no space is first cut down to one operation; write_back.ts).
 //
 // The objects concerned are predicted wrongly now: the client gives their ranges back, so that the next look at them
 // asks the server. Their errno is told once, at the next fsync and close.
 
-import { ChangeKind, ChangeLog, ChangeReader, FieldMask } from '../item/change.ts';
+import { ChangeKind, ChangeReader, FieldMask } from '../item/change.ts';
 import { ItemType } from '../item/key.ts';
 import { nameHash } from '../item/name_hash.ts';
 import { Mode } from '../wire/message.ts';
-import { Batch } from './batch.ts';
+import { changesCost } from '../wire/space.ts';
+import type { Batch } from './batch.ts';
 import type { PendingRun } from './file_state.ts';
 import type { Giving } from './giver.ts';
 import { nodeOf } from './node_id.ts';
@@ -32,6 +34,8 @@ export interface Losses {
   readonly names: readonly LostName[];
   /** Changes that were dropped. */
   readonly changes: number;
+  /** What they would have cost of the reservation, bytes. */
+  readonly cost: number;
 }
 
 function nameId(tree: number, dir: number, bytes: Uint8Array, start: number, length: number): string {
@@ -49,6 +53,7 @@ export class RefusalFilter implements BatchFilter {
   readonly #inodes = new Set<number>();
   readonly #lostNames: LostName[] = [];
   #changes = 0;
+  #cost = 0;
   readonly #refused: Batch;
   readonly #refusedIndex: number;
   /** No change is named: the batch as a whole cannot be applied. */
@@ -77,25 +82,7 @@ export class RefusalFilter implements BatchFilter {
   filter(batch: Batch): Batch {
     const dropped = this.#choose(batch);
     if (dropped.size === 0 && batch !== this.#refused) return batch;
-    const rest = new Batch(batch.place, new ChangeLog(Math.max(batch.log.length, 1024)));
-    rest.sinceMs = batch.sinceMs;
-    const reader = new ChangeReader(batch.changes());
-    let dataAt = 0;
-    let sumAt = 0;
-    for (let at = 0; reader.next(); at++) {
-      const length = reader.kind === ChangeKind.putData ? reader.length : 0;
-      const sums = Math.ceil(length / 4096);
-      if (!dropped.has(at)) {
-        rest.log.copyRecord(reader.bytes, reader.at, reader.size);
-        if (length > 0) {
-          const first = rest.takeSums(sums);
-          rest.sums.set(batch.sums.subarray(sumAt, sumAt + sums), first);
-          rest.addData(batch.dataAt(dataAt, length), length);
-        }
-      }
-      dataAt += length;
-      sumAt += sums;
-    }
+    const rest = batch.part((at) => !dropped.has(at));
     for (const pending of batch.pending) {
       if (this.#unborn.has(pending.file.node) || this.#torn.has(pending.file.node)) forgetPending(pending);
       else rest.pending.push(pending);
@@ -112,6 +99,7 @@ export class RefusalFilter implements BatchFilter {
       if (!isNamed && !this.#dependsOnLost(reader)) continue;
       dropped.add(at);
       this.#changes++;
+      this.#cost += changesCost(reader.bytes.subarray(reader.at, reader.at + reader.size));
       this.#lose(reader);
     }
     return dropped;
@@ -165,7 +153,12 @@ export class RefusalFilter implements BatchFilter {
   }
 
   finish(): void {
-    this.#onFinish({ inodes: this.#inodes, names: this.#lostNames, changes: this.#changes });
+    this.#onFinish({
+      inodes: this.#inodes,
+      names: this.#lostNames,
+      changes: this.#changes,
+      cost: this.#cost,
+    });
   }
 }
 

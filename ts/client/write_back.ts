@@ -4,8 +4,10 @@
 // server has applied them.
 //
 // Operations append to `open.log` and call `changed` when they are complete, so that a batch never ends inside one.
-// Batches leave in order, several at a time; so the server always holds a past state of this client. A refused batch
-// is taken apart (refusal.ts): what is left of it keeps its place and goes out next.
+// Batches leave in order, several at a time; so the server always holds a past state of this client. After a refused
+// batch it applies nothing more before it hears that the refusal was seen, so what was sent behind it comes back, and
+// the order holds. The refused batch is taken apart (refusal.ts): what is left of it keeps its place and goes out next.
+// A batch that needs more space as a whole than there is at once (it changes very many leaves, say) is cut in two.
 //
 // The data of files joins file by file (file_writer.ts): it is put into the log when the file is closed, when
 // something else about the file changes, when it gets old, and when somebody waits for it.
@@ -15,6 +17,7 @@
 import { ChangeLog, FieldMask, InodeFields } from '../item/change.ts';
 import type { Clock, Timer } from '../util/clock.ts';
 import type { Crc32c } from '../util/crc32c.ts';
+import { Errno } from '../util/errno.ts';
 import type { BatchReply, Refusal } from '../wire/message.ts';
 import type { Peer } from '../wire/peer.ts';
 import { Batch } from './batch.ts';
@@ -76,6 +79,12 @@ export class WriteBack {
   #closed: Batch[] = [];
   /** Sent and not answered, in order. */
   #inFlight: Batch[] = [];
+  /** A batch that was refused, until everything behind it has come back. */
+  #refused: { readonly batch: Batch; readonly refusal: Refusal } | null = null;
+  /** What was sent behind it and came back, in order. */
+  #returned: Batch[] = [];
+  /** Wire number of the last refused batch. */
+  #refusedSeen = 0;
   #closedBytes = 0;
   #waiters: Waiter[] = [];
   #roomWaiters: (() => void)[] = [];
@@ -106,7 +115,7 @@ export class WriteBack {
 
   /** The place before which every batch is applied. */
   get appliedPlace(): number {
-    const oldest = this.#inFlight[0] ?? this.#closed[0] ?? this.open;
+    const oldest = this.#refused?.batch ?? this.#inFlight[0] ?? this.#closed[0] ?? this.open;
     return oldest.place - 1;
   }
 
@@ -130,6 +139,7 @@ export class WriteBack {
       this.open.log.count === 0 &&
       this.#closed.length === 0 &&
       this.#inFlight.length === 0 &&
+      this.#refused === null &&
       !this.#options.hasUnlogged()
     );
   }
@@ -148,6 +158,7 @@ export class WriteBack {
   /** An operation is complete: closes the batch if it is large enough, and sees to it that it gets sent in time. */
   changed(): void {
     const open = this.open;
+    open.markBorder();
     if (open.bytes >= BATCH_TARGET_BYTES || open.log.count >= BATCH_TARGET_CHANGES) {
       this.close();
       this.pump();
@@ -190,6 +201,8 @@ export class WriteBack {
       log.endsAt(this.#lastFieldsAt) &&
       ((last.mask | fields.mask) & FieldMask.size) === 0
     ) {
+      // The record belongs to two operations now: between them the batch cannot be cut.
+      if (this.open.borders.at(-1) === log.count) this.open.borders.pop();
       log.cutBack(this.#lastFieldsAt);
     } else {
       last.mask = 0;
@@ -212,10 +225,10 @@ export class WriteBack {
     this.#options.items.batch = this.open.place;
   }
 
-  /** Sends what may be sent. */
+  /** Sends what may be sent: nothing while a refusal is dealt with. */
   pump(): void {
     const peer = this.#peer;
-    if (peer === null || this.#isEnded) return;
+    if (peer === null || this.#isEnded || this.#refused !== null) return;
     while (this.#closed.length > 0 && this.#inFlight.length < this.#inFlightMax) {
       const batch = this.#closed.shift()!;
       this.#send(peer, batch);
@@ -236,6 +249,7 @@ export class WriteBack {
           changesLength: batch.log.length,
           changesCrc32c: this.#options.crc32c(changes),
           dataLength: batch.dataBytes,
+          refusedSeen: this.#refusedSeen,
         },
         { body: batch.body(), onReply: (reply) => this.#onReply(batch, reply.fields) },
       )
@@ -250,20 +264,38 @@ export class WriteBack {
     this.#inFlight.splice(at, 1);
     this.applied = Math.max(this.applied, batch.number);
     this.durable = Math.max(this.durable, reply.durable);
-    this.#closedBytes -= batch.bytes;
-    if (reply.refused !== null) {
-      this.#refused(batch, reply.refused);
-    } else {
+    if (reply.refused === null) {
+      this.#closedBytes -= batch.bytes;
       this.#measure(batch.bytes);
       this.#options.onApplied(batch);
       this.#recycle(batch.log);
+    } else if (this.#refused === null) {
+      this.#refused = { batch, refusal: reply.refused };
+      this.#refusedSeen = batch.number;
+    } else {
+      this.#returned.push(batch);
+    }
+    if (this.#refused !== null && this.#inFlight.length === 0) {
+      const { batch: first, refusal } = this.#refused;
+      this.#refused = null;
+      this.#closed = [...this.#returned.splice(0), ...this.#closed];
+      this.#takeApart(first, refusal);
     }
     this.pump();
     this.#wake();
   }
 
-  /** What is left of the batch goes first; what was sent after it is judged by the server by itself. */
-  #refused(batch: Batch, refusal: Refusal): void {
+  #takeApart(batch: Batch, refusal: Refusal): void {
+    const isWhole = refusal.index >= batch.log.count;
+    const halves = isWhole && refusal.errno === Errno.ENOSPC ? batch.halves() : null;
+    if (halves !== null) this.#closed.unshift(...halves);
+    else this.#drop(batch, refusal);
+    this.#closedBytes = 0;
+    for (const one of this.#closed) this.#closedBytes += one.bytes;
+  }
+
+  /** Drops what was refused and what builds on it; the rest goes first. */
+  #drop(batch: Batch, refusal: Refusal): void {
     const filter = this.#options.onRefused(batch, refusal);
     const rest = filter.filter(batch);
     this.#closed = [rest, ...this.#closed.map((one) => filter.filter(one))];
@@ -273,9 +305,6 @@ export class WriteBack {
       this.#closed.shift();
       this.#options.onApplied(rest);
     }
-    this.#closedBytes = 0;
-    for (const one of this.#closed) this.#closedBytes += one.bytes;
-    for (const one of this.#inFlight) this.#closedBytes += one.bytes;
     filter.finish();
   }
 

@@ -3,11 +3,10 @@
 // What sessions hold besides ranges: runs of inode numbers and credits of space. Pure; ts/server asks the volume for
 // the facts (highest number in use, bytes available) and hands them in.
 //
-// INVARIANT: no inode number is given to two sessions, nor one that was in use when it was given. The sum of all credits
-// never exceeds what was available when the last one was given, less SPACE_KEPT_BYTES, so that a change that its
-// session's credit covers does not fail for want of space.
+// INVARIANT: no inode number is given to two sessions, nor one that was in use when it was given. A session's credit is
+// what the volume promised for it, less what its applied batches cost; the volume counts the sum in the same way.
 
-import { INODE_NUMBER_MAX, INODE_RUN_MAX, SPACE_KEPT_BYTES, SPACE_WANTED_MAX } from '../util/limits.ts';
+import { INODE_NUMBER_MAX, INODE_RUN_MAX, SPACE_KEPT_BYTES } from '../util/limits.ts';
 import type { InodeRun } from '../wire/message.ts';
 
 interface OwnedRun {
@@ -92,11 +91,9 @@ export class SpaceCredits {
     return Math.max(0, Math.floor(available - SPACE_KEPT_BYTES - this.#total));
   }
 
-  /** Gives as much of `wanted` as there is, perhaps nothing. @returns bytes */
-  give(session: number, wanted: number, available: number): number {
-    const given = Math.min(wanted, SPACE_WANTED_MAX, this.promisable(available));
+  /** The volume promised so much for the session. */
+  add(session: number, given: number): void {
     this.#set(session, this.of(session) + given);
-    return given;
   }
 
   /** A batch of this cost was applied: what it used is not promised any more. */
@@ -104,9 +101,12 @@ export class SpaceCredits {
     this.#set(session, Math.max(0, this.of(session) - cost));
   }
 
-  endSession(session: number): void {
+  /** @returns what the session had not used */
+  endSession(session: number): number {
+    const left = this.of(session);
     this.#set(session, 0);
     this.#credits.delete(session);
+    return left;
   }
 
   #set(session: number, credit: number): void {

@@ -17,7 +17,7 @@ import {
   OPEN_INODES_MAX,
   RANGES_MAX,
   SESSION_RANGES_MAX,
-  SPACE_KEPT_BYTES,
+  SPACE_WANTED_MAX,
   WAITERS_MAX,
   WIDE_INODES_MAX,
   WRITER_MS,
@@ -200,10 +200,13 @@ function granted(
 
 async function reserveSpace(state: ServerState, session: Session, asked: Acquire): Promise<number> {
   if (asked.spaceWanted === 0 || !state.mayWrite(session)) return 0;
-  const { available, forItems } = await state.volume.statfs();
-  if (session.closing) return 0;
-  // Data may go on where items do not fit any more: a reservation stands for either.
-  return state.credits.give(session.id, asked.spaceWanted, Math.min(available, forItems + SPACE_KEPT_BYTES));
+  const given = await state.volume.promise(Math.min(asked.spaceWanted, SPACE_WANTED_MAX));
+  if (session.closing) {
+    await state.volume.withdraw(given);
+    return 0;
+  }
+  state.credits.add(session.id, given);
+  return given;
 }
 
 /** Reads the items of what was newly granted; gives back what did not fit and what was widened in vain. */

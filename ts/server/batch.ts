@@ -3,6 +3,9 @@
 // Batches: handed to the volume in the order in which they came, their sections as they are. No change is looked at
 // here; the engine judges them by the sender's packed write grants. A batch is answered when it is applied or refused;
 // releases that name it count from then on.
+//
+// A session's batches take effect in their order or not at all: what was sent before its sender knew that a batch was
+// refused goes back unjudged. So batches are applied one at a time.
 
 import type { BatchParts } from '../store/volume.ts';
 import { Errno } from '../util/errno.ts';
@@ -26,7 +29,16 @@ export async function onBatch(
   const parts = cut(state, request);
   session.received = number;
   session.batchBegins();
-  const refused = await apply(state, session, parts);
+  const { refusedSeen } = request.fields;
+  const refused = await session.inTurn(async (): Promise<Refusal | null> => {
+    if (refusedSeen < session.refused) {
+      const text = `batch ${session.refused} before it was refused`;
+      return { index: parts.changeCount, errno: Errno.EAGAIN, text };
+    }
+    const judged = await apply(state, session, parts);
+    if (judged !== null) session.refused = number;
+    return judged;
+  });
   // Before the commit policy hears of it: a commit that it begins covers this batch.
   session.batchEnds(number);
   if (refused === null) state.commit.noteApplied();
@@ -57,7 +69,8 @@ function cut(state: ServerState, request: RequestFrom<'batch'>): BatchParts {
 async function apply(state: ServerState, session: Session, parts: BatchParts): Promise<Refusal | null> {
   if (!state.mayWrite(session)) return { index: 0, errno: Errno.EROFS, text: 'the file system is read-only' };
   try {
-    const { refused, cost } = await state.volume.apply(parts, state.table.packedWriteGrants(session.id));
+    const grants = state.table.packedWriteGrants(session.id);
+    const { refused, cost } = await state.volume.apply(parts, grants, state.credits.of(session.id));
     if (refused === null) {
       state.batchesApplied++;
       state.credits.spend(session.id, cost);

@@ -55,6 +55,7 @@ async function drop(state: ServerState, { tree, ino }: TreeInode): Promise<void>
     const { refused } = await state.volume.apply(
       { changeCount: 1, changes, checksums: nothing, data: nothing },
       null,
+      0,
     );
     // Refused: somebody else dropped it, or it has a name after all.
     if (refused === null) state.commit.noteApplied();

@@ -38,7 +38,10 @@ export class Session {
   closing = false;
   /** Its acquires that wait for grants. */
   readonly operations: Set<Operation> = new Set();
+  /** Number of the last batch that was refused. */
+  refused = 0;
   #batches = 0;
+  #turn: Promise<unknown> = Promise.resolve();
   #idle: (() => void)[] = [];
   #appliedWaiters: { batch: number; resolve: () => void }[] = [];
 
@@ -58,6 +61,13 @@ export class Session {
 
   batchBegins(): void {
     this.#batches++;
+  }
+
+  /** Runs `work` when that of every batch before has ended. */
+  inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(work);
+    this.#turn = done.catch(() => {});
+    return done;
   }
 
   batchEnds(number: number): void {

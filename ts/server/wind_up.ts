@@ -21,10 +21,11 @@ async function windUp(state: ServerState, session: Session): Promise<void> {
   state.sessions.delete(session.id);
   state.table.endSession(session.id);
   state.revokes.endSession(session.id);
-  state.credits.endSession(session.id);
+  const unused = state.credits.endSession(session.id);
   const opened = state.openInodes.endSession(session.id);
   state.deliver();
   try {
+    if (unused > 0) await state.volume.withdraw(unused);
     if (state.sessions.size > 0) await dropLeftovers(state, opened);
     else await finishDeletes(state);
     for (const tree of state.runs.treesOf(session.id)) {

@@ -27,6 +27,7 @@ import { SortedItemMap } from '../item/sorted_item_map.ts';
 import type { Crc32c } from '../util/crc32c.ts';
 import { Errno } from '../util/errno.ts';
 import { FsError } from '../util/errors.ts';
+import { SPACE_KEPT_BYTES } from '../util/limits.ts';
 import { compareKey, type Key } from '../util/range.ts';
 import { RangeForest } from '../util/range_map.ts';
 import { ItemPageBuilder } from '../wire/item_page.ts';
@@ -74,6 +75,7 @@ export class MemoryVolume implements Volume {
   #packed: Uint8Array | null = null;
   #unpacked = new RangeForest<true>();
   #dirty = 0;
+  #promised = 0;
   /** Batches are applied one after the other, in the order of the calls. */
   #queue: Promise<unknown> = Promise.resolve();
 
@@ -166,17 +168,30 @@ export class MemoryVolume implements Volume {
     return { bytes, checksums };
   }
 
-  apply(batch: BatchParts, grants: Uint8Array | null): Promise<ApplyResult> {
+  apply(batch: BatchParts, grants: Uint8Array | null, promised: number): Promise<ApplyResult> {
     const done = this.#queue.then(async () => {
       await this.#before('apply');
       const refused = this.#applyBatch(batch, grants === null ? null : this.#unpack(grants));
       if (refused !== null) return { refused, cost: 0 };
       this.applied++;
       this.#dirty += batch.changes.length + batch.data.length;
-      return { refused: null, cost: changesCost(batch.changes) };
+      const cost = changesCost(batch.changes);
+      this.#promised -= Math.min(cost, promised);
+      return { refused: null, cost };
     });
     this.#queue = done.catch(() => {});
     return done;
+  }
+
+  async promise(wanted: number): Promise<number> {
+    const { available } = await this.statfs();
+    const given = Math.max(0, Math.min(wanted, Math.floor(available - SPACE_KEPT_BYTES - this.#promised)));
+    this.#promised += given;
+    return given;
+  }
+
+  async withdraw(bytes: number): Promise<void> {
+    this.#promised -= bytes;
   }
 
   async finishDeletes(tree: number, from: number, keep: readonly number[]): Promise<number | null> {
@@ -228,7 +243,7 @@ export class MemoryVolume implements Volume {
     }
     const total = this.info.deviceTotal;
     const free = Math.max(0, total - used);
-    return { total, free, available: free, forItems: free };
+    return { total, free, available: free };
   }
 
   async highestInode(tree: number): Promise<number> {

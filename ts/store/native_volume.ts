@@ -110,15 +110,25 @@ export class NativeVolume implements Volume {
     return { bytes, checksums: more };
   }
 
-  async apply(batch: BatchParts, grants: Uint8Array | null): Promise<ApplyResult> {
+  async apply(batch: BatchParts, grants: Uint8Array | null, promised: number): Promise<ApplyResult> {
     const { changeCount, changes, checksums, data } = batch;
     const done = await this.#completion((ticket) =>
-      this.#engine.apply(ticket, changeCount, changes, checksums, data, grants),
+      this.#engine.apply(ticket, changeCount, changes, checksums, data, grants, promised),
     );
     if (done.errno === 0) return { refused: null, cost: done.number ?? 0 };
     // Only the engine's judgement of a change has an index; everything else is a failure of the call.
     if (done.number === undefined) throw failure(done);
     return { refused: { index: done.number, errno: done.errno, text: done.text ?? '' }, cost: 0 };
+  }
+
+  async promise(wanted: number): Promise<number> {
+    const { number } = await this.#job((ticket) => this.#engine.promise(ticket, wanted));
+    assert(number !== undefined, 'a promise is a number');
+    return number;
+  }
+
+  async withdraw(bytes: number): Promise<void> {
+    await this.#job((ticket) => this.#engine.withdraw(ticket, bytes));
   }
 
   async finishDeletes(tree: number, from: number, keep: readonly number[]): Promise<number | null> {
@@ -143,9 +153,9 @@ export class NativeVolume implements Volume {
 
   async statfs(): Promise<SpaceReport> {
     const { bytes } = await this.#job((ticket) => this.#engine.statfs(ticket));
-    assert(bytes !== undefined && bytes.length === 32, 'space is four numbers');
-    const [total, free, available, forItems] = [0, 8, 16, 24].map((at) => bytes.readDoubleLE(at));
-    return { total: total!, free: free!, available: available!, forItems: forItems! };
+    assert(bytes !== undefined && bytes.length === 24, 'space is three numbers');
+    const [total, free, available] = [0, 8, 16].map((at) => bytes.readDoubleLE(at));
+    return { total: total!, free: free!, available: available! };
   }
 
   dirtyBytes(): number {

@@ -63,8 +63,6 @@ export interface SpaceReport {
   readonly total: number;
   readonly free: number;
   readonly available: number;
-  /** What may be reserved at a time so that its items fit for certain. */
-  readonly forItems: number;
 }
 
 export interface Volume {
@@ -84,8 +82,20 @@ export interface Volume {
    * Applies a batch entirely or not at all.
    *
    * @param grants - the sender's write grants, packed (coherency/packed_grants.ts); null stands for the server itself
+   * @param promised - bytes that `promise` gave to the sender and that it has not used; the batch's cost is used then
    */
-  apply(batch: BatchParts, grants: Uint8Array | null): Promise<ApplyResult>;
+  apply(batch: BatchParts, grants: Uint8Array | null, promised: number): Promise<ApplyResult>;
+
+  /**
+   * Promises space for changes of up to `wanted` cost (wire/space.ts): batches that it covers do not fail for want of
+   * space, except that one which changes very many leaves may have to be cut in two. May commit for it.
+   *
+   * @returns how much, perhaps 0
+   */
+  promise(wanted: number): Promise<number>;
+
+  /** Takes back what was promised and will not be used. */
+  withdraw(bytes: number): Promise<void>;
 
   /**
    * Deletes inodes of `tree` that have no name left, from number `from` on, a bounded piece of work.

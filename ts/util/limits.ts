@@ -118,7 +118,7 @@ export const COMMIT_DIRTY_BYTES: number = 256 * MIB;
 
 // ---- Space ----
 
-/** Bytes of space that are never promised to a client: room for the trees of a commit and for deleting. */
-export const SPACE_KEPT_BYTES: number = 16 * MIB;
+/** Bytes of data space that are never promised to a client: what new chunks for metadata take beyond their need. */
+export const SPACE_KEPT_BYTES: number = 4 * MIB;
 /** Bytes of space that one acquire may reserve. */
 export const SPACE_WANTED_MAX: number = 64 * GIB;

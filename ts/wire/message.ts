@@ -189,6 +189,8 @@ export interface Batch {
   readonly changesCrc32c: number;
   /** Bytes. */
   readonly dataLength: number;
+  /** Number of the last refused batch whose answer came; 0 if none. */
+  readonly refusedSeen: number;
 }
 
 export interface Refusal {
@@ -459,7 +461,7 @@ export const messages: {
     doc: {
       name: 'batch',
       sender: 'c',
-      fields: 'number, change count, changes length, changes crc32c, data length',
+      fields: 'number, change count, changes length, changes crc32c, data length, refused seen',
       body: 'changes, checksums (u32 each), data',
       reply: 'applied, durable, refused [index, errno, text] or null',
     },
@@ -470,6 +472,7 @@ export const messages: {
       changesLength: uint(BATCH_BYTES_MAX),
       changesCrc32c: u32,
       dataLength: uint(BATCH_BYTES_MAX),
+      refusedSeen: uint(),
     }),
     bodyMax: BATCH_BYTES_MAX,
     reply: fieldsOf<BatchReply>({ applied: uint(), durable: uint(), refused: nullable(refusalType) }),

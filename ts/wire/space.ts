@@ -5,12 +5,16 @@
 
 import { ChangeKind } from '../item/change.ts';
 
-/** Cost of a new inode: its items, and its share of nodes that are split. */
-export const NEW_INODE_COST = 2048;
-/** Cost of a name, new or moved. */
-export const NAME_COST = 1024;
-const XATTR_COST = 512;
 const SECTOR_BYTES = 4096;
+/** Cost of a name, new or moved: its three items, and the leaves that they may split. */
+export const NAME_COST: number = SECTOR_BYTES;
+/** Cost of a cut: the extent in whose middle it lies becomes two. */
+export const CUT_COST: number = SECTOR_BYTES;
+
+/** Cost of a new inode. @param targetLength - of a symbolic link; 0 for others */
+export function newInodeCost(targetLength: number): number {
+  return SECTOR_BYTES + 2 * targetLength;
+}
 
 /** Cost of put data and preallocate. @param length - bytes */
 export function bytesCost(length: number): number {
@@ -19,9 +23,10 @@ export function bytesCost(length: number): number {
 
 /** Cost of set xattr. @param valueLength - bytes */
 export function xattrCost(valueLength: number): number {
-  return XATTR_COST + 2 * valueLength;
+  return SECTOR_BYTES + 2 * valueLength;
 }
 
+const TARGET_LENGTH_AT = 56;
 const LENGTH_AT = 32;
 const XATTR_VALUE_LENGTH_AT = 38;
 
@@ -37,8 +42,10 @@ export function changesCost(changes: Uint8Array): number {
     size = view.getUint32(at, true);
     if (size < 8 || at + size > changes.length) break;
     const kind = changes[at + 4]!;
-    if (kind === ChangeKind.newInode) cost += NEW_INODE_COST;
-    else if (kind === ChangeKind.addName || kind === ChangeKind.rename) cost += NAME_COST;
+    if (kind === ChangeKind.newInode && size >= TARGET_LENGTH_AT + 2) {
+      cost += newInodeCost(view.getUint16(at + TARGET_LENGTH_AT, true));
+    } else if (kind === ChangeKind.addName || kind === ChangeKind.rename) cost += NAME_COST;
+    else if (kind === ChangeKind.cut) cost += CUT_COST;
     else if (kind === ChangeKind.setXattr && size >= XATTR_VALUE_LENGTH_AT + 4) {
       cost += xattrCost(view.getUint32(at + XATTR_VALUE_LENGTH_AT, true));
     } else if (kind === ChangeKind.putData && size >= LENGTH_AT + 4) {

@@ -74,7 +74,7 @@ impl World {
 
     fn step(&mut self, draw: &mut impl Draw) -> Result<(), String> {
         let (builder, _) = self.generator.batch(draw, &self.fs);
-        match self.volume().apply(&builder.batch(), &Grants::all()) {
+        match self.volume().apply(&builder.batch(), &Grants::all(), 0) {
             Err(refusal) if refusal.errno == libc::ENOSPC && refusal.text.starts_with("no space") => {
                 self.full += 1
             }

@@ -118,7 +118,7 @@ fn use_it(device: MemoryDevice) -> Option<usize> {
     }
     let mut taken = 0;
     for (number, call) in calls.iter().enumerate() {
-        taken += usize::from(volume.apply(&call.batch(), &Grants::all()).is_ok());
+        taken += usize::from(volume.apply(&call.batch(), &Grants::all(), 0).is_ok());
         if number % 9 == 0 {
             let _ = volume.commit();
         }

@@ -89,7 +89,7 @@ impl World {
     fn step(&mut self, draw: &mut impl Draw) -> Result<(), String> {
         let (builder, _) = self.generator.batch(draw, &self.fs);
         let old = draw.one_in(8).then(|| (self.volume().snapshot(), self.fs.clone()));
-        let answer = self.volume().apply(&builder.batch(), &Grants::all());
+        let answer = self.volume().apply(&builder.batch(), &Grants::all(), 0);
         if let Err(refusal) = &answer
             && refusal.errno == libc::ENOSPC
             && refusal.text.starts_with("no space")

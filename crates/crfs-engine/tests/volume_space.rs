@@ -8,6 +8,7 @@ mod volume_common;
 
 use change_common::builder::Builder;
 use change_common::{ROOT, TREE};
+use crfs_engine::change::Grants;
 use crfs_engine::{MkfsOptions, Statfs, Volume, VolumeOptions};
 use crfs_testkit::LoopMount;
 use std::os::unix::fs::MetadataExt;
@@ -268,5 +269,171 @@ fn the_free_space_tree_turns_to_bitmaps_and_back() {
     drop(volume);
     // A group so small that eleven runs make it turn never turns back, in Linux neither.
     assert!(dump("FREE_SPACE_BITMAP") <= 1, "extents again");
+    image.check();
+}
+
+/// A client as the volume sees it: sends only what was promised to it, and cuts a batch in two where the volume has no
+/// room for its copies at once.
+struct Promised<'a> {
+    volume: &'a Volume,
+    left: u64,
+    refused: usize,
+}
+
+impl Promised<'_> {
+    /// Whether changes of this cost are promised now.
+    fn has(&mut self, cost: u64) -> bool {
+        if self.left < cost {
+            self.left += self.volume.promise((cost - self.left).max(4 * MIB)).unwrap();
+        }
+        self.left >= cost
+    }
+
+    fn send(&mut self, inos: &[u64], put: &impl Fn(&mut Builder, u64)) {
+        let mut builder = Builder::default();
+        for ino in inos {
+            put(&mut builder, *ino);
+        }
+        match self.volume.apply(&builder.batch(), &Grants::all(), self.left) {
+            Ok(cost) => self.left -= cost.min(self.left),
+            Err(refusal) => {
+                self.refused += 1;
+                assert_eq!(refusal.errno, libc::ENOSPC, "{refusal:?}");
+                assert!(inos.len() > 1, "what was promised fits: {refusal:?}, file {inos:?}");
+                let (one, other) = inos.split_at(inos.len() / 2);
+                self.send(one, put);
+                self.send(other, put);
+            }
+        }
+    }
+}
+
+/// A file in a large directory: names fall into its leaves at random.
+fn put_file(builder: &mut Builder, ino: u64, len: usize) {
+    let name = format!("{:016x}-{ino:0>150}", ino.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    builder.new_inode(ino, 0o100_644).add_name(ROOT, ino, ino, name.as_bytes());
+    if len > 0 {
+        builder.put(ino, 0, &pattern(ino, len));
+    }
+}
+
+fn remove_file(builder: &mut Builder, ino: u64) {
+    let name = format!("{:016x}-{ino:0>150}", ino.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    builder.remove_name(ROOT, ino, ino, name.as_bytes());
+    builder.drop_inode(ino);
+}
+
+/// Fills an image as promised, `behind` files at a time; returns them.
+fn fill_as_promised(volume: &Volume, first: u64, behind: usize, len_of: impl Fn(u64) -> usize) -> Vec<u64> {
+    let put = |builder: &mut Builder, ino: u64| put_file(builder, ino, len_of(ino));
+    let mut client = Promised { volume, left: 0, refused: 0 };
+    let (mut inos, mut unsent, mut unsent_cost) = (Vec::new(), 0, 0);
+    loop {
+        let ino = first + inos.len() as u64;
+        let mut one = Builder::default();
+        put(&mut one, ino);
+        let cost = crfs_engine::change::cost::batch_cost(&one.changes);
+        if unsent == behind || !client.has(unsent_cost + cost) {
+            client.send(&inos[inos.len() - unsent..], &put);
+            (unsent, unsent_cost) = (0, 0);
+            if !client.has(cost) {
+                volume.withdraw(client.left).unwrap();
+                return inos;
+            }
+        }
+        inos.push(ino);
+        unsent += 1;
+        unsent_cost += cost;
+    }
+}
+
+fn promises_are_kept(size: u64, nodesize: u32, at_least: usize, len_of: impl Fn(u64) -> usize + Copy) {
+    let image = engine_image(size, nodesize);
+    let volume = image.open();
+    // Another client's promise outlives everything that the first one does.
+    let kept = volume.promise(MIB).unwrap();
+    assert_eq!(kept, MIB);
+    let inos = fill_as_promised(&volume, 1000, 2000, len_of);
+    assert!(inos.len() > at_least, "{} files", inos.len());
+    let mut other = Promised { volume: &volume, left: kept, refused: 0 };
+    let late: Vec<u64> = (1_000_000..1_000_000 + MIB / 12_288).collect();
+    other.send(&late, &|builder, ino| put_file(builder, ino, 100));
+    volume.commit().unwrap();
+    for ino in inos.iter().step_by(97) {
+        assert!(read(&volume, *ino, 0, len_of(*ino)) == pattern(*ino, len_of(*ino)));
+    }
+    drop(volume);
+    image.check();
+    let volume = image.open();
+    let remove = |builder: &mut Builder, ino: u64| remove_file(builder, ino);
+    let mut client = Promised { volume: &volume, left: 0, refused: 0 };
+    inos.iter().step_by(100).for_each(|ino| client.send(&[*ino], &remove));
+    let left: Vec<u64> =
+        inos.iter().enumerate().filter(|(at, _)| at % 100 != 0).map(|(_, ino)| *ino).collect();
+    left.chunks(5000).for_each(|some| client.send(some, &remove));
+    let again = fill_as_promised(&volume, 2_000_000, 2000, len_of);
+    assert!(again.len() * 10 > inos.len() * 9, "{} then {}", inos.len(), again.len());
+    drop(volume);
+    image.check();
+}
+
+#[test]
+fn promises_are_kept_for_empty_files() {
+    promises_are_kept(128 * MIB, 16384, 25_000, |_| 0);
+}
+
+#[test]
+fn promises_are_kept_for_inline_files_in_small_nodes() {
+    promises_are_kept(128 * MIB, 4096, 8_000, |_| 1000);
+}
+
+#[test]
+fn promises_are_kept_where_data_and_items_want_the_same_room() {
+    promises_are_kept(300 * MIB, 16384, 1_000, |ino| if ino % 50 == 0 { 500_000 } else { 1500 });
+}
+
+/// New inodes have new numbers, so they do not fill the room inside the leaves of the deleted ones; some must fit all the same.
+#[test]
+fn deleting_here_and_there_makes_room_on_a_full_image() {
+    let image = engine_image(256 * MIB, 16384);
+    let volume = image.open();
+    let inos = fill_as_promised(&volume, 1000, 2000, |_| 1000);
+    let some: Vec<u64> = inos.iter().copied().filter(|ino| ino % 10 == 1).collect();
+    let mut client = Promised { volume: &volume, left: 0, refused: 0 };
+    some.chunks(3000).for_each(|some| client.send(some, &remove_file));
+    let again = fill_as_promised(&volume, 1_000_000, 2000, |_| 1000);
+    assert!(again.len() * 10 > some.len(), "{} deleted, {} again", some.len(), again.len());
+    let every: Vec<u64> = inos.iter().copied().filter(|ino| ino % 10 != 1).chain(again).collect();
+    every.chunks(5000).for_each(|some| client.send(some, &remove_file));
+    drop(volume);
+    image.check();
+}
+
+/// Two files whose extents lie in turns, so that nothing of one joins.
+#[test]
+fn a_large_torn_file_can_be_removed_or_cut_on_a_full_image() {
+    let image = engine_image(512 * MIB, 16384);
+    let volume = image.open();
+    let (torn, cut, pieces) = (900u64, 901u64, 20_000u64);
+    let mut builder = Builder::default();
+    builder.file(torn, b"torn").file(cut, b"cut");
+    apply(&volume, &builder);
+    for first in (0..pieces).step_by(1000) {
+        let mut builder = Builder::default();
+        for piece in first..first + 1000 {
+            builder.put(torn, piece * 4096, &pattern(piece, 4096));
+            builder.put(cut, piece * 4096, &pattern(piece, 4096));
+        }
+        apply(&volume, &builder);
+    }
+    volume.commit().unwrap();
+    let inos = fill_as_promised(&volume, 1000, 2000, |_| 1000);
+    apply(&volume, Builder::default().set_size(cut, 4096));
+    let mut builder = Builder::default();
+    builder.remove_name(ROOT, torn, torn, b"torn").drop_inode(torn);
+    apply(&volume, &builder);
+    volume.commit().unwrap();
+    assert!(read(&volume, *inos.last().unwrap(), 0, 1000) == pattern(*inos.last().unwrap(), 1000));
+    drop(volume);
     image.check();
 }

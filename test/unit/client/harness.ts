@@ -32,11 +32,11 @@ export class TestVolume extends MemoryVolume {
   /** Called with each batch before it is applied. */
   refuse: (changes: Uint8Array) => Refusal | null = () => null;
 
-  override apply(batch: BatchParts, grants: Uint8Array | null): Promise<ApplyResult> {
+  override apply(batch: BatchParts, grants: Uint8Array | null, promised: number): Promise<ApplyResult> {
     const refused = this.refuse(batch.changes);
     if (refused !== null) return Promise.resolve({ refused, cost: 0 });
     this.batches.push(batch.changes);
-    return super.apply(batch, grants);
+    return super.apply(batch, grants, promised);
   }
 }
 

@@ -43,6 +43,13 @@ function refuseName(volume: TestVolume, kind: number, name: string): void {
   };
 }
 
+function changesOf(changes: Uint8Array): number {
+  const reader = new ChangeReader(changes);
+  let count = 0;
+  while (reader.next()) count++;
+  return count;
+}
+
 describe('a refused batch', () => {
   test('loses the change and what builds on it, tells once, keeps the rest', {
     timeout: 20_000,
@@ -96,6 +103,98 @@ describe('a refused batch', () => {
     expect(await read(session, ROOT, 'file')).toBe('old');
     await session.client.close();
   });
+});
+
+describe('a batch for which there is no room at once', () => {
+  /** No room for batches of more changes than this, nor for any with a name that begins with this. */
+  function noRoom(volume: TestVolume, most: number, name = '/'): void {
+    volume.refuse = (changes) => {
+      const reader = new ChangeReader(changes);
+      let index = 0;
+      let isRefused = false;
+      for (; reader.next(); index++) {
+        const own = changes.subarray(reader.nameStart, reader.nameStart + name.length);
+        if (Buffer.from(own).toString('latin1') === name) isRefused = true;
+      }
+      return isRefused || index > most ? { index, errno: Errno.ENOSPC, text: 'no room' } : null;
+    };
+  }
+
+  test('is cut in two until it fits, and nothing is lost', { timeout: 20_000 }, async () => {
+    const volume = newVolume();
+    const session = await connect(volume);
+    const { ops } = session;
+    noRoom(volume, 3);
+    for (let round = 0; round < 3; round++) {
+      for (let index = 0; index < 40; index++) {
+        await create(session, ROOT, `file-${round}-${index}`, `${round}/${index}`.repeat(index * 40));
+      }
+      // Not waited for: the next round's batches are sent while these come back.
+      void ops.fsync(ROOT);
+    }
+    for (let index = 0; index < 40; index += 2) {
+      await must(ops, () => ops.unlink(ROOT, bytes(`file-1-${index}`)));
+      await must(ops, () =>
+        ops.rename(ROOT, bytes(`file-2-${index}`), ROOT, bytes(`file-2-${index + 1}`), 0),
+      );
+    }
+    expect(await ops.fsync(ROOT)).toBe(0);
+    expect(session.log).toEqual([]);
+    expect(Math.max(...volume.batches.map((changes) => changesOf(changes)))).toBeLessThanOrEqual(3);
+    await session.client.close();
+    const next = await connect(volume);
+    const content = (round: number, index: number): string =>
+      `${round}/${index}`.repeat(index * 40).slice(0, 1000);
+    for (let index = 0; index < 40; index++) {
+      expect(await read(next, ROOT, `file-0-${index}`)).toBe(content(0, index));
+      const gone = `errno ${Errno.ENOENT}`;
+      expect(await read(next, ROOT, `file-1-${index}`)).toBe(index % 2 === 0 ? gone : content(1, index));
+      expect(await read(next, ROOT, `file-2-${index}`)).toBe(index % 2 === 0 ? gone : content(2, index - 1));
+    }
+    await next.client.close();
+  });
+
+  test('loses only the operation that does not fit by itself', { timeout: 20_000 }, async () => {
+    const volume = newVolume();
+    const session = await connect(volume);
+    const { ops } = session;
+    noRoom(volume, 1000, 'bad');
+    for (let index = 0; index < 20; index++) await create(session, ROOT, `before-${index}`, 'b');
+    await create(session, ROOT, 'bad', 'x');
+    for (let index = 0; index < 20; index++) await create(session, ROOT, `after-${index}`, 'a');
+    const reserved = session.client.stats().spaceReservedBytes;
+    expect(await ops.fsync(ROOT)).toBe(-Errno.ENOSPC);
+    expect(await ops.fsync(ROOT)).toBe(0);
+    // What was reserved for it is there for others.
+    expect(session.client.stats().spaceReservedBytes).toBe(reserved + 3 * 4096);
+    expect(await read(session, ROOT, 'bad')).toBe(`errno ${Errno.ENOENT}`);
+    for (let index = 0; index < 20; index++) {
+      expect(await read(session, ROOT, `before-${index}`)).toBe('b');
+      expect(await read(session, ROOT, `after-${index}`)).toBe('a');
+    }
+    await session.client.close();
+  });
+});
+
+test('what was sent behind a refused batch comes after what is left of it', { timeout: 20_000 }, async () => {
+  const volume = newVolume();
+  const session = await connect(volume);
+  const { ops } = session;
+  const node = await create(session, ROOT, 'file', 'first');
+  expect(await ops.fsync(ROOT)).toBe(0);
+  refuseName(volume, ChangeKind.addName, 'bad');
+  await must(ops, () => ops.open(node, 1));
+  await must(ops, () => ops.write(node, 0, bytes('old'), 0));
+  await must(ops, () => ops.mkdir(ROOT, bytes('bad'), 0o755, 0, 0, attr));
+  const one = ops.fsync(node);
+  await must(ops, () => ops.write(node, 0, bytes('new'), 0));
+  const two = ops.fsync(node);
+  expect([await one, await two].sort()).toEqual([0, -Errno.EDQUOT].sort());
+  ops.release(node, 1);
+  await session.client.close();
+  const next = await connect(volume);
+  expect(await read(next, ROOT, 'file')).toBe('newst');
+  await next.client.close();
 });
 
 describe('space', () => {

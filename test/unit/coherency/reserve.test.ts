@@ -41,16 +41,16 @@ test('numbers end below the highest', () => {
 
 test('credits are given once, spent, and freed with the session', () => {
   const credits = new SpaceCredits();
-  const available = SPACE_KEPT_BYTES + 1000;
-  expect(credits.give(1, 600, available)).toBe(600);
-  expect(credits.give(2, 600, available)).toBe(400);
-  expect(credits.give(2, 1, available)).toBe(0);
+  credits.add(1, 600);
+  credits.add(2, 400);
+  expect(credits.promisable(SPACE_KEPT_BYTES + 1500)).toBe(500);
+  expect(credits.promisable(SPACE_KEPT_BYTES + 900)).toBe(0);
   credits.spend(1, 250);
   expect(credits.of(1)).toBe(350);
   expect(credits.total).toBe(750);
   credits.spend(1, 9999);
   expect(credits.of(1)).toBe(0);
-  credits.endSession(2);
+  expect(credits.endSession(2)).toBe(400);
   expect(credits.total).toBe(0);
-  expect(credits.give(3, 5, SPACE_KEPT_BYTES - 1)).toBe(0);
+  expect(credits.endSession(3)).toBe(0);
 });

@@ -57,6 +57,7 @@ function randomFrame(prng: Prng, id: number): Buffer {
       changesLength: section.length,
       changesCrc32c: crc32c(section),
       dataLength: 0,
+      refusedSeen: prng.below(2),
     },
     sync: { batch: prng.below(2) },
     readData: {

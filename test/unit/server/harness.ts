@@ -72,6 +72,8 @@ export class TestClient {
   readonly order: string[] = [];
   closed: ConnectionError | null = null;
   batches = 0;
+  /** Number of the last one that was refused. */
+  refused = 0;
   greeting: GreetingReply | null = null;
 
   constructor(transport: Transport, clock: ManualClock) {
@@ -126,9 +128,11 @@ export class TestClient {
         changesLength: changes.length,
         changesCrc32c: crc32c(changes),
         dataLength: data.length,
+        refusedSeen: this.refused,
       },
       { body: [changes, checksums, data] },
     );
+    if (fields.refused !== null) this.refused = fields.applied;
     return fields;
   }
 

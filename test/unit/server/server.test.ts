@@ -286,6 +286,32 @@ test('a refused batch names the change; the next number goes on', async () => {
   expect((await client.peer.request('sync', { batch: 2 })).fields).toEqual({ durable: 2 });
 });
 
+test('what was sent before a refusal was seen goes back unjudged', async () => {
+  const test = new TestServer();
+  const client = await test.mount();
+  const run = (await client.prepare()).inodeRun!;
+  const bad = makeFiles(run.first, 1);
+  bad.removeXattr(5, run.first, 1, 0, Buffer.from('user.none'));
+  const good = makeFiles(run.first + 1, 1);
+  const answers = await Promise.all([client.batch(bad), client.batch(good), client.batch(good)]);
+  expect(answers[0]).toMatchObject({ applied: 1, refused: { index: 2, errno: Errno.ENODATA } });
+  const back = { index: 2, errno: Errno.EAGAIN };
+  expect(answers.slice(1)).toMatchObject([{ refused: back }, { applied: 3, refused: back }]);
+  client.refused = 1;
+  expect(await client.batch(good)).toMatchObject({ applied: 4, refused: null });
+  expect(test.volume.applied).toBe(1);
+});
+
+test('space that a session had reserved is free when it ends', async () => {
+  const test = new TestServer({ sessionsMax: 2 }, { deviceTotal: 8 << 20 });
+  const one = await test.mount();
+  const { space } = (await one.acquire([], { spaceWanted: 1 << 30 })).fields;
+  const two = await test.mount();
+  expect((await two.acquire([], { spaceWanted: 1 << 30 })).fields.space).toBe(0);
+  one.peer.close(0, 'done');
+  await expect.poll(async () => (await two.acquire([], { spaceWanted: 1 << 30 })).fields.space).toBe(space);
+});
+
 test("a batch outside the sender's write grants is refused", async () => {
   const test = new TestServer();
   const client = await test.mount();
@@ -322,7 +348,7 @@ test('data goes up in a batch and comes down with checksums', async () => {
 });
 
 test('space: credits are bounded by what is available, and spent by batches', async () => {
-  const test = new TestServer({}, { deviceTotal: 20 << 20 });
+  const test = new TestServer({}, { deviceTotal: 8 << 20 });
   const client = await test.mount();
   const all = await client.acquire([], { spaceWanted: 1 << 30 });
   expect(all.fields.space).toBeGreaterThan(3 << 20);
@@ -330,9 +356,9 @@ test('space: credits are bounded by what is available, and spent by batches', as
   expect((await client.acquire([], { spaceWanted: 1 })).fields.space).toBe(0);
   const run = (await client.prepare()).inodeRun!;
   await client.batch(makeFiles(run.first, 10));
-  expect(test.server.stats().reservedBytes).toBe(all.fields.space - 10 * (2048 + 1024));
+  expect(test.server.stats().reservedBytes).toBe(all.fields.space - 10 * (4096 + 4096));
   const { fields } = await client.peer.request('statfs', {});
-  expect(fields.total).toBe(20 << 20);
+  expect(fields.total).toBe(8 << 20);
   expect(fields.available).toBeLessThanOrEqual(all.fields.space);
   expect(fields.inodesUsed).toBe(11);
 });
@@ -476,7 +502,14 @@ test.each([
     'changes with a wrong checksum',
     async (client: ReturnType<TestServer['connect']>) => {
       await client.greet();
-      const fields = { number: 1, changeCount: 0, changesLength: 4, changesCrc32c: 1, dataLength: 0 };
+      const fields = {
+        number: 1,
+        changeCount: 0,
+        changesLength: 4,
+        changesCrc32c: 1,
+        dataLength: 0,
+        refusedSeen: 0,
+      };
       return client.peer.request('batch', fields, { body: [Buffer.alloc(4)] });
     },
   ],

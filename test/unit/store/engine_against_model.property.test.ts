@@ -341,11 +341,11 @@ test.each([1, 2, 3, 4, 5, 6])('the same batches, the same outcome, seed %i', asy
   volume = openEngine();
   const maker = new Maker(prng, model);
   const first = rootTimes();
-  for (const store of [model, volume]) expect((await store.apply(first, null)).refused).toBe(null);
+  for (const store of [model, volume]) expect((await store.apply(first, null, 0)).refused).toBe(null);
   let taken = 0;
   for (let step = 0; step < 1000; step++) {
     const batch = maker.batch();
-    const [expected, actual] = await Promise.all([model.apply(batch, null), volume.apply(batch, null)]);
+    const [expected, actual] = await Promise.all([model.apply(batch, null, 0), volume.apply(batch, null, 0)]);
     const say = (result: typeof expected): string =>
       result.refused === null ? 'taken' : `refused at ${result.refused.index}`;
     expect(`step ${step}: ${say(actual)} ${actual.refused?.text ?? ''}`).toContain(

@@ -41,6 +41,7 @@ const fields: { [Name in MessageName]: FieldsOf<Name> } = {
     changesLength: 100,
     changesCrc32c: 0xffff_ffff,
     dataLength: 4096,
+    refusedSeen: 2 ** 32 - 1,
   },
   sync: { batch: 9 },
   readData: { extents: [{ tree: 5, ino: 257, offset: 2 ** 45, length: 4096 }] },

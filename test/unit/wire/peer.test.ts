@@ -41,7 +41,7 @@ test('replies find their requests in any order, with their bodies', async () => 
   const body = Buffer.alloc(5000, 9);
   const first = client.request(
     'batch',
-    { number: 1, changeCount: 0, changesLength: 0, changesCrc32c: 0, dataLength: 5000 },
+    { number: 1, changeCount: 0, changesLength: 0, changesCrc32c: 0, dataLength: 5000, refusedSeen: 0 },
     { body: [body] },
   );
   const second = client.request('readData', { extents: [{ tree: 5, ino: 257, offset: 0, length: 10 }] });
@@ -162,7 +162,14 @@ test('a full send queue asks for patience and says when it has room', async () =
   onRequest.handle = (request) => {
     if (request.name === 'batch') request.reply({ applied: 0, durable: 0, refused: null });
   };
-  const fields = { number: 1, changeCount: 0, changesLength: 0, changesCrc32c: 0, dataLength: 8 << 20 };
+  const fields = {
+    number: 1,
+    changeCount: 0,
+    changesLength: 0,
+    changesCrc32c: 0,
+    dataLength: 8 << 20,
+    refusedSeen: 0,
+  };
   const sent: Promise<unknown>[] = [];
   for (let number = 1; number <= 3; number++) {
     sent.push(client.request('batch', { ...fields, number }, { body: [Buffer.alloc(8 << 20)] }));

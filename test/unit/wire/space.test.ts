@@ -4,7 +4,14 @@
 import { expect, test } from 'vitest';
 import { ChangeLog, InodeFields } from '../../../ts/item/change.ts';
 import { Prng } from '../../../ts/util/prng.ts';
-import { bytesCost, changesCost, NAME_COST, NEW_INODE_COST, xattrCost } from '../../../ts/wire/space.ts';
+import {
+  bytesCost,
+  CUT_COST,
+  changesCost,
+  NAME_COST,
+  newInodeCost,
+  xattrCost,
+} from '../../../ts/wire/space.ts';
 
 test('the cost of a batch is the sum of the costs of its changes', () => {
   const log = new ChangeLog();
@@ -20,7 +27,9 @@ test('the cost of a batch is the sum of the costs of its changes', () => {
   log.cut(5, 300, 0, 4096, 1, 2);
   log.setFields(5, 300, new InodeFields());
   log.dropInode(5, 300);
-  const expected = NEW_INODE_COST + 2 * NAME_COST + xattrCost(100) + 8192 + 2 ** 33;
+  log.newInode(5, 301, 0o120777, 0, 0, 0, 1, 2, Buffer.alloc(1000));
+  const inodes = newInodeCost(0) + newInodeCost(1000);
+  const expected = inodes + 2 * NAME_COST + xattrCost(100) + 8192 + 2 ** 33 + CUT_COST;
   expect(changesCost(log.bytes.subarray(0, log.length))).toBe(expected);
   expect(bytesCost(1)).toBe(4096);
   expect(bytesCost(4096)).toBe(4096);

@@ -17,7 +17,7 @@ import { ItemType } from '../../item/key.ts';
 import { assert } from '../../util/assert.ts';
 import { Errno } from '../../util/errno.ts';
 import { Mode } from '../../wire/message.ts';
-import { NAME_COST, NEW_INODE_COST } from '../../wire/space.ts';
+import { NAME_COST, newInodeCost } from '../../wire/space.ts';
 import { type Core, decodeRdev } from '../core.ts';
 import { logInode } from '../file_writer.ts';
 import { type AttrOut, MISS, OpenFlags } from '../operations.ts';
@@ -52,7 +52,7 @@ function make(
     const refused = refusal(core, tree, dir, name, hash);
     if (refused !== 0) return refused;
   }
-  const cost = NEW_INODE_COST + NAME_COST;
+  const cost = newInodeCost(target.length) + NAME_COST;
   const index = nextIndex(core, tree, dir);
   const hasNumber = core.needNumber(tree);
   const hasSpace = core.needSpace(cost);

@@ -12,6 +12,7 @@ import { assert } from '../../util/assert.ts';
 import { Errno } from '../../util/errno.ts';
 import type { TreeRange } from '../../util/range.ts';
 import { Mode } from '../../wire/message.ts';
+import { CUT_COST } from '../../wire/space.ts';
 import type { Core } from '../core.ts';
 import { dropRead, followReader, type NeighbourReader, readBytes } from '../file_reader.ts';
 import type { FileState } from '../file_state.ts';
@@ -318,7 +319,7 @@ export function fallocate(core: Core, node: number, mode: number, offset: number
   if (!core.needBytes(tree, ino, first, last, Math.max(size, end), Mode.write)) return MISS;
   const file = core.files.make(node, tree, ino);
   const isReady = punches || zeroes ? canZeroEdges(core, file, offset, end, size) : true;
-  const cost = (punches ? 0 : last - first) + (punches || zeroes ? 8192 : 0);
+  const cost = (punches ? 0 : last - first) + (punches || zeroes ? zeroCost(file, offset, end, size) : 0);
   if (!core.needSpace(cost) || !core.needRoom() || !isReady) {
     core.files.settle(file);
     return MISS;
@@ -363,6 +364,19 @@ function canZeroEdges(core: Core, file: FileState, offset: number, end: number, 
   return isReady;
 }
 
+/** What `zeroBytes` costs of the reservation. */
+function zeroCost(file: FileState, offset: number, end: number, size: number): number {
+  const [from, to] = inside(offset, end, size);
+  let cost = to > from ? CUT_COST : 0;
+  for (const [start, stop] of edges(offset, end, size)) cost += growthOf(file, start, stop);
+  return cost;
+}
+
+/** The whole sectors of a range that is zeroed. */
+function inside(offset: number, end: number, size: number): [number, number] {
+  return [sectorCeil(offset), end >= size ? sectorCeil(Math.max(end, size)) : sectorFloor(end)];
+}
+
 function zeroBytes(
   core: Core,
   file: FileState,
@@ -376,7 +390,6 @@ function zeroBytes(
     writeBytes(core, file, from, new Uint8Array(to - from), size, sec, nsec);
   }
   logFile(core, file);
-  const from = sectorCeil(offset);
-  const to = end >= size ? sectorCeil(Math.max(end, size)) : sectorFloor(end);
+  const [from, to] = inside(offset, end, size);
   if (to > from) cutBytes(core, file, from, to - from, sec, nsec);
 }

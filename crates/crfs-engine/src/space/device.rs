@@ -8,6 +8,9 @@ use crfs_disk::chunk::{DevExtent, DevItem};
 use crfs_disk::constants::{DEVICE_RESERVED, STRIPE_LEN};
 use crfs_disk::{Key, item_type};
 
+/// A new chunk's length is a multiple of this.
+pub const CHUNK_UNIT: u64 = 1 << 20;
+
 pub struct DeviceSpace {
     /// As the chunk tree and the superblock hold it; `bytes_used` runs along.
     pub item: DevItem,
@@ -53,6 +56,6 @@ impl DeviceSpace {
 
     /// Bytes that chunks with so many copies could still get, each copy in one piece.
     pub fn growable(&self, copies: u64) -> u64 {
-        self.holes.iter().map(|(_, len)| len / copies / STRIPE_LEN * STRIPE_LEN).sum()
+        self.holes.iter().map(|(_, len)| len / copies / CHUNK_UNIT * CHUNK_UNIT).sum()
     }
 }

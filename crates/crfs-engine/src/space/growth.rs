@@ -5,6 +5,7 @@
 //! refused.
 
 use super::allocator::Window;
+use super::device::CHUNK_UNIT;
 use super::group::{BlockGroup, Purpose};
 use super::{FreeRuns, Space};
 use crate::error::Result;
@@ -14,8 +15,6 @@ use crfs_disk::{Key, item_type};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
-/// Below this a chunk is not worth its items.
-const CHUNK_BYTES_MIN: u64 = MIB;
 /// Data gets no new chunk while metadata could not hold one byte per so many bytes of data: small files need more
 /// metadata than that, and they find what data left; large ones need less.
 const DATA_PER_METADATA: u64 = 32;
@@ -42,11 +41,13 @@ pub struct NewChunk {
 impl Space {
     /// Makes a new block group for `purpose`; false when the device has no room for one.
     pub(super) fn grow(&mut self, purpose: Purpose) -> Result<bool> {
-        if purpose == Purpose::Data {
-            self.feed_metadata_first()?;
+        if purpose != Purpose::Data {
+            return self.grow_by(purpose, self.chunk_bytes(purpose));
         }
-        let wanted = self.chunk_bytes(purpose);
-        self.grow_by(purpose, wanted)
+        self.feed_metadata_first()?;
+        let spare = self.metadata_room().saturating_sub(self.metadata_kept);
+        let spare = spare.saturating_mul(self.copies(Purpose::Metadata));
+        self.grow_by(purpose, self.chunk_bytes(purpose).min(spare))
     }
 
     /// What Linux takes: a tenth of the device, at most 1 GiB for data, 256 MiB (1 GiB on large devices) for metadata, 32
@@ -72,7 +73,7 @@ impl Space {
         if have < need {
             let missing = (need - self.free_bytes(Purpose::Metadata).min(need))
                 .min(self.chunk_bytes(Purpose::Metadata));
-            self.grow_by(Purpose::Metadata, missing.max(CHUNK_BYTES_MIN))?;
+            self.grow_by(Purpose::Metadata, missing.next_multiple_of(CHUNK_UNIT))?;
         }
         Ok(())
     }
@@ -80,11 +81,10 @@ impl Space {
     fn grow_by(&mut self, purpose: Purpose, wanted: u64) -> Result<bool> {
         let copies = self.copies(purpose);
         let Some(largest) = self.device.holes.largest().map(|(_, len)| len) else { return Ok(false) };
-        let unit = if wanted >= MIB { MIB } else { STRIPE_LEN };
         let second = if copies == 2 { self.second_hole() } else { largest };
         let most = largest.min(second);
-        let len = wanted.min(most) / unit * unit;
-        if len < CHUNK_BYTES_MIN {
+        let len = wanted.min(most) / CHUNK_UNIT * CHUNK_UNIT;
+        if len == 0 {
             return Ok(false);
         }
         let mut physical = Vec::new();

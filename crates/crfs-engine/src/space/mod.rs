@@ -48,6 +48,8 @@ pub struct Space {
     data_window: Window,
     /// Where the next tree block of each purpose goes.
     metadata_cursor: u64,
+    /// Room that data must leave to metadata when it takes a new chunk, bytes.
+    metadata_kept: u64,
 }
 
 impl Space {
@@ -89,6 +91,7 @@ impl Space {
             new_chunks: Vec::new(),
             data_window: Window::default(),
             metadata_cursor: 0,
+            metadata_kept: 0,
         })
     }
 
@@ -205,6 +208,11 @@ impl Space {
 
     pub fn used_bytes(&self, purpose: Purpose) -> u64 {
         self.groups.values().filter(|group| group.purpose() == purpose).map(|group| group.used).sum()
+    }
+
+    /// Data takes no new chunk that would leave less room than this to metadata.
+    pub fn keep_metadata_room(&mut self, bytes: u64) {
+        self.metadata_kept = bytes;
     }
 
     /// Takes the chunks that the trees must hear of.

@@ -28,10 +28,16 @@ pub struct BatchStore<'a> {
     net_item_bytes: i64,
     /// Some allocation failed that a commit would make possible.
     commit_helps: bool,
+    /// What the batch costs, and the part of it that was promised to its sender (`reserve`).
+    cost: u64,
+    covered: u64,
 }
 
 impl<'a> BatchStore<'a> {
-    pub fn begin(run: &'a mut Running) -> BatchStore<'a> {
+    /// `cost` is that of the batch (`change::cost`), `promised` what its sender may count on.
+    pub fn begin(run: &'a mut Running, cost: u64, promised: u64) -> BatchStore<'a> {
+        let covered = cost.min(promised);
+        run.keep_room_for_metadata(covered);
         BatchStore {
             before: run.roots.clone(),
             freed_before: run.log.freed.len(),
@@ -40,6 +46,8 @@ impl<'a> BatchStore<'a> {
             undo: Vec::new(),
             net_item_bytes: 0,
             commit_helps: false,
+            cost,
+            covered,
         }
     }
 
@@ -48,11 +56,13 @@ impl<'a> BatchStore<'a> {
         self.commit_helps
     }
 
-    /// Makes sure that the commit of everything so far cannot run out of space. To be called when the batch is complete.
+    /// Makes sure that the commit of everything so far cannot run out of space, and takes what the batch cost from what was
+    /// promised to its sender. To be called when the batch is complete.
     pub fn check_reserve(&mut self) -> Result<()> {
-        let result = self.run.check_reserve(self.net_item_bytes);
-        if result.is_err() {
-            self.commit_helps = self.dirty_before > 0 || self.run.frees_at_commit();
+        let result = self.run.check_reserve(self.net_item_bytes, self.cost, self.covered);
+        match result {
+            Ok(()) => self.run.account(self.net_item_bytes, self.covered),
+            Err(_) => self.commit_helps = self.dirty_before > 0 || self.run.frees_at_commit(),
         }
         result
     }

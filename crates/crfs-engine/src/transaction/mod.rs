@@ -55,6 +55,10 @@ pub struct Running {
     writable: BTreeSet<u64>,
     log: EditLog,
     refs: DelayedRefs,
+    /// Cost of changes that clients may still send and count on (`reserve`).
+    promised: u64,
+    /// Leaf bytes that batches gave back since the image was opened and that were not filled again.
+    reusable: u64,
 }
 
 /// A ROOT_ITEM as the running root tree has it.
@@ -117,6 +121,8 @@ impl Running {
             writable,
             log: EditLog::default(),
             refs: DelayedRefs::default(),
+            promised: 0,
+            reusable: 0,
         })
     }
 

@@ -57,8 +57,6 @@ pub struct Statfs {
     pub free: u64,
     /// What can still be written as file data.
     pub available: u64,
-    /// What may be reserved at a time (docs/protocol.md, "Space") so that the items of it fit for certain.
-    pub for_items: u64,
 }
 
 /// Counters since the volume was opened.
@@ -105,7 +103,7 @@ impl Volume {
         let sb = &self.facts.superblock;
         let total = sb.dev_item.total_bytes;
         let Some(writer) = &self.writer else {
-            return Ok(Statfs { total, free: total - sb.bytes_used.min(total), available: 0, for_items: 0 });
+            return Ok(Statfs { total, free: total - sb.bytes_used.min(total), available: 0 });
         };
         let run = writer.lock().unwrap_or_else(PoisonError::into_inner);
         let data = run.space.used_bytes(Purpose::Data);
@@ -118,7 +116,7 @@ impl Volume {
             .sum();
         let free = total.saturating_sub(data + metadata);
         let available = if run.metadata_free() == 0 { 0 } else { run.space.data_room() };
-        Ok(Statfs { total, free, available: available.min(free), for_items: run.reservable_for_items() })
+        Ok(Statfs { total, free, available: available.min(free) })
     }
 
     pub fn stats(&self) -> VolumeStats {

@@ -20,8 +20,9 @@ pub use pages::ItemPage;
 pub use snapshot::Snapshot;
 
 use crate::block_reader::{BlockReader, LogSink};
+use crate::change::cost::batch_cost;
 use crate::change::orphans::{Progress, finish_deletes};
-use crate::change::{self, Applied, Batch, Grants, Refusal};
+use crate::change::{self, Batch, Grants, Refusal};
 use crate::error::{EngineError, Result};
 use crate::open::{Image, OpenOptions, open_image};
 use crate::transaction::{BatchStore, DIRTY_NODES_MAX, Running, committed_roots, write_commit};
@@ -37,6 +38,8 @@ use std::time::Duration;
 const READERS_WAIT: Duration = Duration::from_secs(2);
 /// Attempts of one batch: as it is, and after each commit that could help.
 const ATTEMPTS: usize = 3;
+/// A promise of less than this waits for a commit that may give more.
+const PROMISED_UNCOMMITTED: u64 = 2 << 20;
 
 /// Shorter runs are not punched: the call costs more than they give back.
 const PUNCH_BYTES_MIN: u64 = 64 << 10;
@@ -138,20 +141,26 @@ impl Volume {
         self.lock_writer().map_or(Vec::new(), |run| run.writable_trees().iter().copied().collect())
     }
 
-    /// Applies a batch entirely or not at all. May commit first, when that gives space or memory back.
-    pub fn apply(&self, batch: &Batch<'_>, grants: &Grants) -> std::result::Result<Applied, Refusal> {
+    /// Applies a batch entirely or not at all. May commit first, when that gives space or memory back. `promised` is what
+    /// `promise` gave to its sender and is not used yet. Returns what the batch cost (`change::cost`), which is used now.
+    pub fn apply(
+        &self,
+        batch: &Batch<'_>,
+        grants: &Grants,
+        promised: u64,
+    ) -> std::result::Result<u64, Refusal> {
+        let cost = batch_cost(batch.changes);
         let outside = |error: EngineError| Refusal {
             index: batch.count,
             errno: error.errno(),
             text: error.to_string(),
         };
-        let applied = self.with_batch(outside, |store| {
-            let applied = change::apply(store, batch, grants)?;
-            store.check_reserve().map_err(outside)?;
-            Ok(applied)
+        self.with_batch(cost, promised, outside, |store| {
+            change::apply(store, batch, grants)?;
+            store.check_reserve().map_err(outside)
         })?;
         self.batches.fetch_add(1, Ordering::Relaxed);
-        Ok(applied)
+        Ok(cost)
     }
 
     /// Deletes inodes of `tree` without names, from number `from` on, about `work` items in one go; `keep` says which
@@ -164,6 +173,8 @@ impl Volume {
         keep: impl Fn(u64) -> bool,
     ) -> Result<Progress> {
         self.with_batch(
+            0,
+            0,
             |error| error,
             |store| {
                 let progress = finish_deletes(store, tree, from, work, &keep)?;
@@ -176,6 +187,8 @@ impl Volume {
     /// Runs `work` as one batch: published if it succeeds, undone if not, tried again after a commit if that helps.
     fn with_batch<R, E>(
         &self,
+        cost: u64,
+        promised: u64,
         outside: impl Fn(EngineError) -> E,
         work: impl Fn(&mut BatchStore<'_>) -> std::result::Result<R, E>,
     ) -> std::result::Result<R, E> {
@@ -184,7 +197,7 @@ impl Volume {
                 self.commit().map_err(&outside)?;
             }
             let mut run = self.lock_writer().map_err(&outside)?;
-            let mut store = BatchStore::begin(&mut run);
+            let mut store = BatchStore::begin(&mut run, cost, promised);
             match work(&mut store) {
                 Ok(result) => {
                     self.publish(&run);
@@ -197,13 +210,42 @@ impl Volume {
                     if !again {
                         return Err(error);
                     }
-                    self.commit().map_err(&outside)?;
-                    self.readers.wait_until_newer(self.durable_generation(), READERS_WAIT);
-                    self.release_pinned().map_err(&outside)?;
+                    self.commit_for_space().map_err(&outside)?;
                 }
             }
         }
         unreachable!("the last attempt returns")
+    }
+
+    /// Promises space for changes of up to `wanted` cost (docs/protocol.md, "Space"): batches that it covers are applied.
+    /// Returns how much, perhaps 0. Commits first where that gives space back and little would be promised without.
+    pub fn promise(&self, wanted: u64) -> Result<u64> {
+        let (given, helps) = {
+            let mut run = self.lock_writer()?;
+            let given = run.promise(wanted);
+            (
+                given,
+                given < wanted.min(PROMISED_UNCOMMITTED) && (run.is_dirty() || run.space.pinned_bytes() > 0),
+            )
+        };
+        if !helps {
+            return Ok(given);
+        }
+        self.commit_for_space()?;
+        Ok(given + self.lock_writer()?.promise(wanted - given))
+    }
+
+    /// Takes back what was promised and will not be used.
+    pub fn withdraw(&self, bytes: u64) -> Result<()> {
+        self.lock_writer()?.withdraw(bytes);
+        Ok(())
+    }
+
+    /// Commits, and waits until what that frees can be handed out.
+    fn commit_for_space(&self) -> Result<()> {
+        self.commit()?;
+        self.readers.wait_until_newer(self.durable_generation(), READERS_WAIT);
+        self.release_pinned()
     }
 
     /// Makes everything applied so far durable; returns the generation of the last durable commit.

@@ -75,7 +75,7 @@ pub fn open(device: Arc<dyn BlockDevice>) -> Volume {
 }
 
 pub fn try_apply(volume: &Volume, builder: &Builder) -> Result<(), Refusal> {
-    volume.apply(&builder.batch(), &Grants::all()).map(|_| ())
+    volume.apply(&builder.batch(), &Grants::all(), 0).map(|_| ())
 }
 
 pub fn apply(volume: &Volume, builder: &Builder) {
