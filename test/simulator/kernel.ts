@@ -69,6 +69,7 @@ class Inode {
   size = 0;
   /** Names that lead here, and handles. */
   uses = 0;
+  handles = 0;
   readonly pages: Map<number, Uint8Array> = new Map();
   readonly dentries: Map<string, Dentry> = new Map();
 
@@ -384,6 +385,11 @@ export class SimulatedKernel implements KernelCache {
     return inode !== undefined && inode.uses > this.#namesOf(node).length;
   }
 
+  /** Whether a handle of the inode is open here. */
+  hasOpen(node: number): boolean {
+    return (this.#inodes.get(node)?.handles ?? 0) > 0;
+  }
+
   #namesOf(node: number): [Inode, Dentry][] {
     const found: [Inode, Dentry][] = [];
     for (const parent of this.#inodes.values()) {
@@ -671,6 +677,7 @@ export class SimulatedKernel implements KernelCache {
   /** @param result - what the client said of the pages */
   #opened(node: number, flags: number, isAppend: boolean, result: number): Handle {
     const inode = this.#inodes.get(node);
+    if (inode !== undefined) inode.handles++;
     if (inode !== undefined && (result & OpenResult.dropPages) !== 0) {
       for (const index of [...inode.pages.keys()]) this.#dropPage(inode, index);
     }
@@ -679,6 +686,8 @@ export class SimulatedKernel implements KernelCache {
 
   close(handle: Handle): void {
     if (!this.isDead) this.#ops.release(handle.node, handle.flags);
+    const inode = this.#inodes.get(handle.node);
+    if (inode !== undefined) inode.handles--;
     this.#unuse(handle.node);
   }
 

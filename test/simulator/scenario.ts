@@ -34,7 +34,7 @@ export const FAULTS: readonly Fault[] = [
  */
 export const SWITCHES = ['orphans', 'progress', 'numbers', 'lease'] as const;
 /** What the product does not keep yet. */
-export const OFF_BY_DEFAULT: readonly Switch[] = ['lease'];
+export const OFF_BY_DEFAULT: readonly Switch[] = ['orphans', 'progress', 'numbers', 'lease'];
 export type Switch = (typeof SWITCHES)[number];
 
 export interface Settings {

@@ -487,7 +487,7 @@ export class Simulation {
     const model = this.#model;
     const objects = this.#isTroubled ? objectsOf(model, step) : null;
     const before = objects?.keys.map((key) => modelText(model, key)) ?? [];
-    const wrong = applyStep(model, step, this.#allowances);
+    const wrong = applyStep(model, step, this.#allowances, this.#hasOpen(client, step));
     const hasChanged = model.undo.length > 0;
     model.undo.length = 0;
     if (wrong === null) {
@@ -502,6 +502,11 @@ export class Simulation {
     );
     this.#fail(violation);
     throw violation;
+  }
+
+  /** Whether the client has the inode open that a step is about: then it must outlive its last name. */
+  #hasOpen(client: number, step: Step): boolean {
+    return 'node' in step && this.#byNumber.get(client)?.kernel.hasOpen(step.node) === true;
   }
 
   #onName(dir: number, name: string, isThere: boolean): void {
