@@ -11,6 +11,7 @@ import { Buffer } from 'node:buffer';
 import { crc32 } from 'node:zlib';
 import { Client } from '../../ts/client/client.ts';
 import { AttrOut } from '../../ts/client/operations.ts';
+import { type TransitionName, transitionCounts } from '../../ts/coherency/transitions.ts';
 import { ItemType } from '../../ts/item/key.ts';
 import { Server } from '../../ts/server/server.ts';
 import { MemoryVolume } from '../../ts/store/memory_volume.ts';
@@ -148,6 +149,7 @@ export class Simulation {
   readonly #working = new Set<Promise<void>>();
   readonly #counters = new MessageCounters();
   readonly #allowances: Allowances;
+  readonly #transitions: Readonly<Record<TransitionName, number>> = transitionCounts();
   #steps = 0;
   #writes = 0;
   #comparedAt = 0;
@@ -613,6 +615,9 @@ export class Simulation {
   }
 
   #countMessages(): void {
+    for (const [name, count] of Object.entries(transitionCounts())) {
+      this.counts.set(`transition: ${name}`, count - this.#transitions[name as TransitionName]);
+    }
     const { sent, received } = this.#counters.report().messages;
     for (const [name, count] of Object.entries(sent)) this.counts.set(`message: ${name} from client`, count);
     for (const [name, count] of Object.entries(received))

@@ -7,6 +7,7 @@
 // The range that goes with it reaches from its first key to the first key of the next page, so absence stays right on
 // both sides; the parts of it that were not held were not known before either. Free inode numbers stay.
 
+import { countTransition, Transition } from '../coherency/transitions.ts';
 import { RANGES_MAX } from '../util/limits.ts';
 import { compareKey, type Key, type TreeRange } from '../util/range.ts';
 import { RangeForest } from '../util/range_map.ts';
@@ -83,6 +84,7 @@ export class Evictor {
       this.#giver.release(changes.slice(at, at + RANGES_MAX), []);
     }
     this.count++;
+    countTransition(Transition.evicted);
     this.freedBytes += Math.max(0, before - core.items.usedBytes);
     this.#holdOffBytes = changes.length === 0 ? before + core.cacheBytes * (EVICTION_SHARE / 4) : 0;
   }
