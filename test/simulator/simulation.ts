@@ -372,6 +372,7 @@ export class Simulation {
     for (const name of this.scenario.names.slice(0, 2)) {
       await mount.kernel.mkdir(ROOT, name);
     }
+    for (let at = 0; at < this.scenario.crowd; at++) await mount.kernel.mknod(ROOT, `z${at}`);
   }
 
   async #work(mount: Mount, each: Process): Promise<void> {
