@@ -218,6 +218,13 @@ export class GrantTable {
       end = earlierKey(end, start);
       return false;
     });
+    // This reply may overtake one that is being made, which brings the items of what it grants.
+    for (const other of own.unannounced) {
+      if (other === operation) continue;
+      for (const grant of other.grants) {
+        if (rangesOverlap(grant, range)) end = earlierKey(end, laterKey(grant.start, range.start));
+      }
+    }
     if (compareKey(range.start, end) >= 0) return;
     const lesser: GrantRange[] = [];
     own.held.forEachIn({ ...range, end }, (start, pieceEnd, held) => {
