@@ -90,7 +90,9 @@ export interface KernelOptions {
   readonly pagesMax: number;
   readonly inodesMax: number;
   /** Holds a step against the model. */
-  readonly judge: (step: Step) => void;
+  readonly judge: (step: Step, begun: number) => void;
+  /** The number of steps done so far. */
+  readonly now: () => number;
   /** The inode that a name leads to at this moment, in the model; 0 if there is none. */
   readonly nodeAt: (dir: number, name: string) => number;
   /**
@@ -187,6 +189,8 @@ export class SimulatedKernel implements KernelCache {
   readonly #out = new AttrOut();
   readonly #set = new SetAttr();
   readonly #page = new Uint8Array(PAGE);
+  /** Steps that were done when the request began whose operation is running. */
+  #begun: number | null = null;
 
   constructor(options: KernelOptions) {
     this.#options = options;
@@ -435,7 +439,14 @@ export class SimulatedKernel implements KernelCache {
   // ---- requests ----
 
   /** Runs an operation until nothing is missing; `run` judges it in the turn in which it takes effect. */
-  async #request(run: () => number): Promise<number> {
+  async #request(effect: () => number): Promise<number> {
+    const begun = this.#options.now();
+    const run = (): number => {
+      this.#begun = begun;
+      const result = effect();
+      this.#begun = null;
+      return result;
+    };
     let result = run();
     if (result !== MISS) return result;
     this.misses++;
@@ -456,8 +467,9 @@ export class SimulatedKernel implements KernelCache {
     }
   }
 
+  /** Holds a step against the model; it began when its request came, or now if the cache answers. */
   #judge(step: Step): void {
-    this.#options.judge(step);
+    this.#options.judge(step, this.#begun ?? this.#options.now());
   }
 
   /** What this client sees of inodes that it has just changed: it holds them, so nothing is missing. */

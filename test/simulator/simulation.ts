@@ -33,8 +33,9 @@ import {
   type Revoke,
 } from '../../ts/wire/message.ts';
 import { breakClient, KERNEL_FAULTS } from './faults.ts';
-import { type Allowances, applyStep, type Step, stepText } from './history.ts';
+import { type Step, stepText } from './history.ts';
 import { type Listing, Patience, SimulatedKernel } from './kernel.ts';
+import { Linearizer } from './linearize.ts';
 import { copyAttributes, Model } from './model.ts';
 import { Link } from './network.ts';
 import { type Doing, Process } from './programs.ts';
@@ -148,7 +149,7 @@ export class Simulation {
   readonly #patience: Patience;
   readonly #working = new Set<Promise<void>>();
   readonly #counters = new MessageCounters();
-  readonly #allowances: Allowances;
+  readonly #linearizer: Linearizer;
   readonly #transitions: Readonly<Record<TransitionName, number>> = transitionCounts();
   #steps = 0;
   #writes = 0;
@@ -167,7 +168,7 @@ export class Simulation {
     this.trace = new Trace(() => this.time.nowMs(), settings.lines);
     const { time } = this;
     const { off } = settings;
-    this.#allowances = { forgottenOrphans: off.has('orphans'), reusedNumbers: off.has('numbers') };
+
     this.#patience = new Patience(time, settings.off.has('progress') ? GIVE_WAY_MS : Infinity);
     const { readDelayMs, applyDelayMs, commitDelayMs } = this.scenario;
     const random = this.#fork();
@@ -178,6 +179,8 @@ export class Simulation {
     );
     this.#volume.items.find(5, 256, ItemType.inodeItem, 0);
     this.#model = new Model(ROOT, 0o40755);
+    const allow = { forgottenOrphans: off.has('orphans'), reusedNumbers: off.has('numbers') };
+    this.#linearizer = new Linearizer(this.#model, allow);
     this.#model.onName = (dir, name, isThere) => this.#onName(dir, name, isThere);
     this.#server = new Server({
       volume: this.#volume,
@@ -288,7 +291,8 @@ export class Simulation {
       slownessMs: scenario.kernelSlownessMs,
       pagesMax: scenario.pagesMax,
       inodesMax: scenario.inodesMax,
-      judge: (step) => this.#judge(number, step),
+      judge: (step, begun) => this.#judge(number, step, begun),
+      now: () => this.#linearizer.now,
       nodeAt: (dir, name) => this.#model.get(dir)?.names.get(name) ?? 0,
       mayRemove: (dir, name) => this.#mayRemove(dir, name),
       forgetsAtOnce: this.settings.off.has('orphans'),
@@ -449,6 +453,7 @@ export class Simulation {
       mount.isEnded = true;
       mount.asked.clear();
       this.trace.note(`c${mount.number}`, 'has no session any more');
+      this.#linearizer.forget();
       this.#volume.isQuick = true;
       const wrong = await mount.journal.settle(this.#model, this.#volume);
       this.#volume.isQuick = false;
@@ -482,7 +487,7 @@ export class Simulation {
 
   // ---- what is checked ----
 
-  #judge(client: number, step: Step): void {
+  #judge(client: number, step: Step, begun: number): void {
     // Programs of a client that is gone see nothing any more.
     if (this.#byNumber.get(client)?.isDead === true) return;
     this.#steps++;
@@ -490,9 +495,8 @@ export class Simulation {
     const model = this.#model;
     const objects = this.#isTroubled ? objectsOf(model, step) : null;
     const before = objects?.keys.map((key) => modelText(model, key)) ?? [];
-    const wrong = applyStep(model, step, this.#allowances, this.#hasOpen(client, step));
-    const hasChanged = model.undo.length > 0;
-    model.undo.length = 0;
+    const { wrong, isMoved, hasChanged } = this.#linearizer.add(step, begun, this.#hasOpen(client, step));
+    if (isMoved) this.#count('history: another order was right');
     if (wrong === null) {
       if (objects === null || !hasChanged) return;
       const { keys, node, isData } = objects;
