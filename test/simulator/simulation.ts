@@ -10,6 +10,7 @@
 import { Buffer } from 'node:buffer';
 import { crc32 } from 'node:zlib';
 import { Client } from '../../ts/client/client.ts';
+import { DIRTY_BYTES_MAX } from '../../ts/client/limits.ts';
 import { AttrOut } from '../../ts/client/operations.ts';
 import { type TransitionName, transitionCounts } from '../../ts/coherency/transitions.ts';
 import { ItemType } from '../../ts/item/key.ts';
@@ -18,6 +19,12 @@ import { MemoryVolume } from '../../ts/store/memory_volume.ts';
 import type { DataRead, ItemsRead } from '../../ts/store/volume.ts';
 import type { Crc32c } from '../../ts/util/crc32c.ts';
 import { errorText } from '../../ts/util/errors.ts';
+import {
+  BODY_BYTES_MAX,
+  REQUESTS_IN_FLIGHT_MAX,
+  SESSION_RANGES_MAX,
+  WAITERS_MAX,
+} from '../../ts/util/limits.ts';
 import { Prng } from '../../ts/util/prng.ts';
 import type { Key } from '../../ts/util/range.ts';
 import { RangeForest } from '../../ts/util/range_map.ts';
@@ -53,6 +60,8 @@ const LONG_WAIT_MAX_MS = 1_200_000;
 const GIVE_WAY_MS = 5_000;
 /** A revoke is answered within this time, milliseconds: what is dirty goes out on the slowest link. */
 const REVOKE_MAX_MS = 30_000;
+/** Bytes on one connection: what a client may have dirty, and some replies. */
+const BACKLOG_MAX_BYTES = 4 * BODY_BYTES_MAX;
 /** How often what is held is compared, in events. */
 const COMPARE_EVENTS = 2000;
 const VIRTUAL_LIMIT_MS = 24 * 3_600_000;
@@ -469,6 +478,7 @@ export class Simulation {
       const limitMs = this.settings.off.has('progress') ? LONG_WAIT_MAX_MS : WAIT_MAX_MS;
       const revokedMs = nowMs - REVOKE_MAX_MS - (this.#isTroubled ? 2 * this.scenario.leaseMs : 0);
       for (const mount of this.#mounts) {
+        if (!mount.isDead) this.#requireBounds(mount);
         mount.asked.forEach((_tree, start, _end, sinceMs) => {
           if (sinceMs < revokedMs)
             throw new Violation(
@@ -486,6 +496,22 @@ export class Simulation {
   }
 
   // ---- what is checked ----
+
+  /** What a client can make grow stays within its bounds. */
+  #requireBounds(mount: Mount): void {
+    const { writeBack } = mount.client.inner;
+    const bounds: [what: string, value: number, most: number][] = [
+      ['ranges of a session', this.#server.table.heldBy(mount.session), 2 * SESSION_RANGES_MAX],
+      ['bytes not applied', writeBack.dirtyBytes, DIRTY_BYTES_MAX + BODY_BYTES_MAX],
+      ['bytes on a link', mount.link.backlog, BACKLOG_MAX_BYTES],
+      ['requests of a client', mount.client.peer.requestsPending, REQUESTS_IN_FLIGHT_MAX],
+    ];
+    for (const [what, value, most] of bounds) {
+      if (value > most)
+        throw new Violation('bounds', `client ${mount.number}: ${value} ${what}, more than ${most}`);
+    }
+    if (this.#server.table.waiting > WAITERS_MAX) throw new Violation('bounds', 'too many operations wait');
+  }
 
   #judge(client: number, step: Step, begun: number): void {
     // Programs of a client that is gone see nothing any more.
