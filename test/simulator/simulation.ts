@@ -317,7 +317,11 @@ export class Simulation {
       clientName: `client ${number}`,
       cacheBytes: scenario.cacheBytes,
       counters: this.#counters,
-      onEnded: () => kernel.forgetEverything(),
+      onEnded: () => {
+        kernel.forgetEverything();
+        const own = this.#byNumber.get(number);
+        if (own?.isDead === false) this.#bury(own);
+      },
       log: (line) => {
         this.trace.note(`c${number}:`, line);
         if (line.startsWith('the server refused')) this.#fail(new Violation('no batch is refused', line));
