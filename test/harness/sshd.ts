@@ -3,12 +3,13 @@
 // temporary directory, nothing of the machine's own ssh is touched.
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { run } from '../../ts/dev/command.ts';
 import type { Cleanup } from './images.ts';
+import { usageOf } from './processes.ts';
 
 /** A port of loopback that nobody uses now. */
 export function freePort(): Promise<number> {
@@ -32,6 +33,32 @@ function answers(port: number): Promise<boolean> {
     });
     socket.once('error', () => resolve(false));
   });
+}
+
+interface Process {
+  readonly pid: number;
+  readonly parent: number;
+  readonly command: string;
+}
+
+async function processes(): Promise<Process[]> {
+  const found: Process[] = [];
+  for (const name of await readdir('/proc')) {
+    if (!/^\d+$/.test(name)) continue;
+    try {
+      const status = await readFile(`/proc/${name}/status`, 'utf8');
+      const command = await readFile(`/proc/${name}/cmdline`, 'utf8');
+      found.push({ pid: Number(name), parent: Number(/^PPid:\s+(\d+)/m.exec(status)?.[1]), command });
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+  return found;
+}
+
+async function cpuOf(some: readonly Process[]): Promise<number> {
+  const usages = await Promise.all(some.map(({ pid }) => usageOf(pid)));
+  return usages.reduce((sum, usage) => sum + usage.cpuSeconds, 0);
 }
 
 export class SshServer {
@@ -101,5 +128,20 @@ export class SshServer {
     await run(['sshfs', `root@127.0.0.1:${remote}`, directory, '-o', options.join(',')], {
       timeoutMs: 60_000,
     });
+  }
+
+  /** CPU time of what serves the connections, and of the sshfs and ssh at their other end. */
+  async cpuSeconds(): Promise<{ client: number; server: number }> {
+    const all = await processes();
+    const server = new Set([this.#process?.pid]);
+    for (let before = 0; before < server.size; ) {
+      before = server.size;
+      for (const { pid, parent } of all) if (server.has(parent)) server.add(pid);
+    }
+    const key = join(this.#directory, 'user_key');
+    return {
+      client: await cpuOf(all.filter(({ command }) => command.includes(`IdentityFile=${key}`))),
+      server: await cpuOf(all.filter(({ pid }) => server.has(pid))),
+    };
   }
 }

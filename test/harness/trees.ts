@@ -52,6 +52,29 @@ export async function linuxTar(shared: string, part?: string): Promise<string> {
   return tar;
 }
 
+/** The first `entries` entries of the kernel source, in the order of Debian's tar, packed like `linuxTar`. */
+export async function linuxPart(shared: string, entries: number): Promise<string> {
+  const tar = join(shared, `linux-first-${entries}.tar`);
+  if ((await stat(tar).catch(() => undefined)) !== undefined) return tar;
+  const unpacked = join(shared, `first-${entries}`);
+  const list = join(shared, `first-${entries}.list`);
+  await mkdir(unpacked, { recursive: true });
+  // tar is ended by the closed pipe once head has seen enough.
+  await run([
+    'sh',
+    '-c',
+    'tar -tf "$1" 2> /dev/null | head -n "$2" > "$3"',
+    'sh',
+    LINUX_SOURCE,
+    String(entries),
+    list,
+  ]);
+  await run(['tar', '-C', unpacked, '-xf', LINUX_SOURCE, '--no-recursion', '--occurrence=1', '-T', list]);
+  await pack(unpacked, tar);
+  await run(['rm', '-r', unpacked, list]);
+  return tar;
+}
+
 /** A tar of a seeded synthetic tree; `scratch` must lie on a file system with xattrs and 64-bit times (btrfs). */
 export async function syntheticTar(
   scratch: string,

@@ -453,9 +453,10 @@ export class SimulatedKernel implements KernelCache {
     this.waiting++;
     const { patience } = this.#options;
     const own = patience.enter();
+    let tries = 0;
     try {
       do {
-        const error = await this.#ops.fetchMissing();
+        const error = await this.#ops.fetchMissing(++tries);
         if (error < 0) return error;
         await patience.standBack(own);
         result = run();
@@ -463,6 +464,7 @@ export class SimulatedKernel implements KernelCache {
       return result;
     } finally {
       this.waiting--;
+      this.#ops.done(tries);
       patience.leave(own);
     }
   }

@@ -381,7 +381,7 @@ export class Simulation {
     const out = new AttrOut();
     const error = mount.client.operations.getattr(ROOT, out);
     if (error !== 0) {
-      await mount.client.operations.fetchMissing();
+      await mount.client.operations.fetchMissing(1);
       mount.client.operations.getattr(ROOT, out);
     }
     const root = this.#model.get(ROOT)!;

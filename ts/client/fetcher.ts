@@ -45,6 +45,8 @@ export class Fetcher {
   readonly #peer: Peer;
   readonly #data: DataFetcher;
   readonly #options: FetcherOptions;
+  /** Something was asked for that the server keeps for us until we are done. */
+  #mayKeep = false;
   #gathering: Gathering | null = null;
   readonly #inFlight = new Set<{ readonly asked: Acquire; readonly done: Promise<number> }>();
 
@@ -73,6 +75,13 @@ export class Fetcher {
       if (result === 0) result = one;
     }
     return result;
+  }
+
+  /** An operation that may have asked to keep what it got is over. */
+  done(): void {
+    if (!this.#mayKeep || this.#core.ended !== 0) return;
+    this.#mayKeep = false;
+    this.#peer.notify('done', {});
   }
 
   /** Makes other clients send what they have changed of an inode. @returns 0 or a negative errno */
@@ -106,9 +115,11 @@ export class Fetcher {
 
   async #acquire(missing: Missing): Promise<number> {
     const waits: Promise<number>[] = [];
-    if (missing.isOwn && this.#inFlight.size < OWN_ACQUIRES_MAX) {
+    if (missing.isOwn && (missing.keeps || this.#inFlight.size < OWN_ACQUIRES_MAX)) {
       const gathering = newGathering();
-      gathering.wants.push(...missing.wants);
+      const keep = missing.keeps ? WantFlags.keep : 0;
+      if (missing.keeps) this.#mayKeep = true;
+      for (const want of missing.wants) gathering.wants.push({ ...want, flags: want.flags | keep });
       gathering.wantsData = missing.wantsData;
       queueMicrotask(() => this.#send(gathering));
       waits.push(gathering.done);

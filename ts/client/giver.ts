@@ -26,6 +26,7 @@ import {
 import { inodeMode, inodeSize, isDirectory } from '../item/inode_item.ts';
 import { ItemType } from '../item/key.ts';
 import type { Clock } from '../util/clock.ts';
+import { type DurationReport, Durations } from '../util/durations.ts';
 import { OPEN_INODES_MAX, RANGES_MAX } from '../util/limits.ts';
 import { type Key, rangesOverlap, type TreeRange } from '../util/range.ts';
 import { Mode, type ModeChange, type TreeInode } from '../wire/message.ts';
@@ -49,14 +50,31 @@ export interface Giving extends TreeRange {
 export class Giver {
   readonly #core: Core;
   readonly #peer: Peer;
+  readonly #durations = new Map<string, Durations>();
 
   constructor(core: Core, peer: Peer) {
     this.#core = core;
     this.#peer = peer;
   }
 
+  /** How long the givings took, by the mode that stayed. */
+  report(): Record<string, DurationReport> {
+    const report: Record<string, DurationReport> = {};
+    for (const [kind, durations] of this.#durations) report[kind] = durations.report();
+    return report;
+  }
+
   /** Brings the ranges down to their modes. Resolves when the release is sent. */
   async give(ranges: readonly Giving[]): Promise<void> {
+    const startMs = this.#core.clock.nowMs();
+    await this.#give(ranges);
+    const kind = ranges.some((range) => range.newMode === Mode.none) ? 'to none' : 'to read';
+    const durations = this.#durations.get(kind) ?? new Durations();
+    this.#durations.set(kind, durations);
+    durations.add(this.#core.clock.nowMs() - startMs);
+  }
+
+  async #give(ranges: readonly Giving[]): Promise<void> {
     const core = this.#core;
     for (const range of ranges) {
       noteContention(core, range);

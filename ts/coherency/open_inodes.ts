@@ -13,7 +13,7 @@ interface OpenInode {
   readonly tree: number;
   readonly ino: number;
   readonly sessions: Set<number>;
-  /** Its last name was taken away by a session that has no more use for it. */
+  /** Its last name was taken away by a session that has no more use for it, or may have been. */
   isNameless: boolean;
 }
 
@@ -38,7 +38,8 @@ export class OpenInodes {
   /**
    * A session has no more use for an inode.
    *
-   * @param isNameless - it had taken the last name away. @returns whether the inode must be dropped now.
+   * @param isNameless - it had taken the last name away, or may have.
+   * @returns whether the inode must be dropped now, if it has no name.
    */
   closed(session: number, { tree, ino }: TreeInode, isNameless: boolean): boolean {
     const key = keyOf(tree, ino);
@@ -51,11 +52,15 @@ export class OpenInodes {
     return inode.isNameless;
   }
 
-  /** The session is over. @returns inodes that must be dropped now. */
+  /**
+   * The session is over: it may have taken last names away without having said so.
+   *
+   * @returns inodes that must be dropped now if they have no name.
+   */
   endSession(session: number): TreeInode[] {
     const dropped: TreeInode[] = [];
     for (const { tree, ino, sessions } of [...this.#inodes.values()]) {
-      if (sessions.has(session) && this.closed(session, { tree, ino }, false)) dropped.push({ tree, ino });
+      if (sessions.has(session) && this.closed(session, { tree, ino }, true)) dropped.push({ tree, ino });
     }
     return dropped;
   }

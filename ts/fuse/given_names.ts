@@ -108,7 +108,7 @@ export class GivenNames {
   /**
    * Takes out every name of `dir` whose hash is in `[hashStart, hashEnd)` and calls `visit` with each.
    *
-   * @param visit - gets a copy of the name, its node and the second in which it was given.
+   * @param visit - gets the name, valid during the call, its node and the second in which it was given.
    */
   takeRange(
     dir: number,
@@ -121,7 +121,7 @@ export class GivenNames {
       const following = this.following[entry]!;
       const hash = this.hashes[entry]!;
       if (hash >= hashStart && hash < hashEnd) {
-        const name = this.nameOf(entry).slice();
+        const name = this.nameOf(entry);
         const node = this.nodes[entry]!;
         const second = this.seconds[entry]!;
         this.removeAt(this.slotOf(entry));
@@ -161,7 +161,7 @@ export class GivenNames {
   private dropOldest(): void {
     const entry = this.tail;
     if (this.lengths[entry] !== 0) {
-      const name = this.nameOf(entry).slice();
+      const name = this.nameOf(entry);
       const dir = this.dirs[entry]!;
       const node = this.nodes[entry]!;
       this.removeAt(this.slotOf(entry));

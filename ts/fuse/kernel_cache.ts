@@ -28,31 +28,35 @@ import {
   GIVEN_NAMES_MAX,
   NAME_NOTIFICATION_MS,
   NAMES_AT_ONCE_MAX,
+  NOTIFICATIONS_AT_ONCE_MAX,
   RECENT_SECONDS,
 } from './limits.ts';
 import type { LookupCounts } from './lookup_counts.ts';
+import { NameList } from './name_list.ts';
 import type { ParkedRequests } from './parked_requests.ts';
 
 /** A name that no directory of ours is likely to hold; a barrier only wants the directory's lock. */
 const BARRIER_NAME = new Uint8Array([1]);
 
-interface NameToForget {
-  readonly dir: number;
-  readonly name: Uint8Array;
-  readonly expire: boolean;
-}
+/** Inodes to forget, packed as the names are. An end may be Infinity; start -1 means attributes only. */
+class InodeList {
+  readonly nodes: number[] = [];
+  readonly starts: number[] = [];
+  readonly ends: number[] = [];
 
-/** `end` may be Infinity; `start` -1 means attributes only. */
-interface InodeToForget {
-  readonly node: number;
-  readonly start: number;
-  readonly end: number;
+  add(node: number, start: number, end: number): void {
+    this.nodes.push(node);
+    this.starts.push(start);
+    this.ends.push(end);
+  }
 }
 
 interface Batch {
-  readonly names: NameToForget[];
+  names: NameList;
+  /** There were too many names to tell one by one: all are expired instead. */
+  isEveryName: boolean;
   readonly barriers: Set<number>;
-  readonly inodes: InodeToForget[];
+  readonly inodes: InodeList;
 }
 
 export interface KernelCacheParts {
@@ -145,7 +149,7 @@ export class DriverKernelCache implements KernelCache {
   dropName(dir: number, name: Uint8Array): void {
     const node = this.given.remove(dir, name, 0, name.length);
     // What was not given with a timeout is asked for anyway.
-    if (!Number.isNaN(node)) this.queueName(dir, name.slice(), false);
+    if (!Number.isNaN(node)) this.queueName(dir, name, false);
   }
 
   forgetAttributes(start: number, end: number): void {
@@ -175,13 +179,19 @@ export class DriverKernelCache implements KernelCache {
 
   // ---- batches ----
 
+  /** @param name - is copied. */
   private queueName(dir: number, name: Uint8Array, expire: boolean): void {
-    this.batch.names.push({ dir, name, expire: expire && this.driver.hasExpireOnly });
+    const { batch, driver } = this;
     this.queueBatch();
+    if (batch.isEveryName) return;
+    batch.names.add(dir, name, expire && driver.hasExpireOnly);
+    if (batch.names.count <= NAMES_AT_ONCE_MAX || !driver.hasIncEpoch) return;
+    batch.names = new NameList();
+    batch.isEveryName = true;
   }
 
   private queueInode(node: number, start: number, end: number): void {
-    this.batch.inodes.push({ node, start, end });
+    this.batch.inodes.add(node, start, end);
     this.queueBatch();
   }
 
@@ -194,7 +204,7 @@ export class DriverKernelCache implements KernelCache {
   private runBatch(): Promise<void> | null {
     this.batchQueued = false;
     const { batch } = this;
-    if (batch.names.length === 0 && batch.inodes.length === 0) return null;
+    if (batch.names.count === 0 && !batch.isEveryName && batch.inodes.nodes.length === 0) return null;
     this.batch = emptyBatch();
     this.addBarriers(batch);
     // Replies that were given before go first, or the kernel would keep what it had just been told to forget.
@@ -204,9 +214,8 @@ export class DriverKernelCache implements KernelCache {
 
   /** Adds the parents of inodes that were named so recently that their callers may not have stored them. */
   private addBarriers(batch: Batch): void {
-    if (batch.inodes.length === 0) return;
-    const nodes = new Set<number>();
-    for (const { node } of batch.inodes) nodes.add(node);
+    if (batch.inodes.nodes.length === 0) return;
+    const nodes = new Set(batch.inodes.nodes);
     this.given.forEachSince(this.seconds() - RECENT_SECONDS, (dir, node) => {
       if (nodes.has(node)) batch.barriers.add(dir);
     });
@@ -215,35 +224,56 @@ export class DriverKernelCache implements KernelCache {
 
   private async tellKernel(batch: Batch): Promise<void> {
     await this.tellNames(batch);
-    const told: Promise<number>[] = [];
-    for (const { node, start, end } of batch.inodes) this.tellInode(node, start, end, told);
-    await Promise.all(told);
+    await this.tellInodes(batch.inodes);
   }
 
   private async tellNames(batch: Batch): Promise<void> {
     const { driver } = this;
-    const told: Promise<number>[] = [];
-    const dirs = new Set(batch.barriers);
-    for (const { dir } of batch.names) dirs.add(dir);
-    for (const dir of dirs) this.unlockDirectory(dir);
-    if (batch.names.length > NAMES_AT_ONCE_MAX && driver.hasIncEpoch) {
-      told.push(this.expireEveryName());
-    } else {
-      for (const { dir, name, expire } of batch.names) told.push(driver.invalidateName(dir, name, expire));
+    const { names } = batch;
+    for (const dir of batch.barriers) names.add(dir, BARRIER_NAME, false);
+    for (const dir of names.directories()) this.unlockDirectory(dir);
+    const epoch = batch.isEveryName ? [this.expireEveryName()] : [];
+    const deadline = new Deadline(NAME_NOTIFICATION_MS);
+    for (let place = 0; place < names.count || epoch.length > 0; ) {
+      const told = epoch.splice(0);
+      for (const end = place + NOTIFICATIONS_AT_ONCE_MAX; place < names.count && place < end; place++) {
+        told.push(driver.invalidateName(names.dirAt(place), names.nameAt(place), names.expiresAt(place)));
+      }
+      const all = Promise.all(told);
+      if (!driver.hasIncEpoch) {
+        await all;
+      } else if (!(await deadline.isMetBy(all))) {
+        await this.giveUpNames(all, names, place, batch.inodes);
+        break;
+      }
     }
-    for (const dir of batch.barriers) told.push(driver.invalidateName(dir, BARRIER_NAME, false));
-    if (told.length === 0) return;
-    const all = Promise.all(told);
-    if (await isWithin(all, NAME_NOTIFICATION_MS)) return;
-    if (!driver.hasIncEpoch) {
-      await all;
-      return;
-    }
+    deadline.cancel();
+  }
+
+  /** A name waits for its directory's lock: all are expired instead, those from `place` on without having been told. */
+  private async giveUpNames(
+    told: Promise<unknown>,
+    names: NameList,
+    place: number,
+    inodes: InodeList,
+  ): Promise<void> {
+    const untold = new Set<number>();
+    for (let at = place; at < names.count; at++) untold.add(names.dirAt(at));
+    const barriers = [...untold].map((dir) => this.driver.invalidateName(dir, BARRIER_NAME, false));
     await this.expireEveryName();
     // Behind the lock a caller may be storing an inode: tell of the inodes once more when it is free.
-    void all.then(() => {
-      for (const { node, start, end } of batch.inodes) this.tellInode(node, start, end, []);
-    });
+    void Promise.all([told, ...barriers]).then(() => this.tellInodes(inodes));
+  }
+
+  private async tellInodes({ nodes, starts, ends }: InodeList): Promise<void> {
+    let told: Promise<number>[] = [];
+    for (let place = 0; place < nodes.length; place++) {
+      this.tellInode(nodes[place]!, starts[place]!, ends[place]!, told);
+      if (told.length < NOTIFICATIONS_AT_ONCE_MAX) continue;
+      await Promise.all(told);
+      told = [];
+    }
+    await Promise.all(told);
   }
 
   private expireEveryName(): Promise<number> {
@@ -279,16 +309,27 @@ export class DriverKernelCache implements KernelCache {
 }
 
 function emptyBatch(): Batch {
-  return { names: [], barriers: new Set(), inodes: [] };
+  return { names: new NameList(), isEveryName: false, barriers: new Set(), inodes: new InodeList() };
 }
 
-/** Whether `promise` resolves within `ms`. */
-async function isWithin(promise: Promise<unknown>, ms: number): Promise<boolean> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<boolean>((resolve) => {
-    timer = setTimeout(() => resolve(false), ms);
-  });
-  const inTime = await Promise.race([promise.then(() => true), late]);
-  clearTimeout(timer);
-  return inTime;
+/** A moment by which something should be done. */
+class Deadline {
+  private readonly timer: ReturnType<typeof setTimeout>;
+  private readonly late: Promise<boolean>;
+
+  constructor(ms: number) {
+    let pass = (_: boolean): void => {};
+    this.late = new Promise((resolve) => {
+      pass = resolve;
+    });
+    this.timer = setTimeout(() => pass(false), ms);
+  }
+
+  isMetBy(promise: Promise<unknown>): Promise<boolean> {
+    return Promise.race([promise.then(() => true), this.late]);
+  }
+
+  cancel(): void {
+    clearTimeout(this.timer);
+  }
 }

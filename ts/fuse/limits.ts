@@ -43,6 +43,11 @@ export const RECENT_SECONDS = 3;
  * lose their working directory as a drop does, so the bound lies where the wait, some 0.1 s, would be felt.
  */
 export const NAMES_AT_ONCE_MAX = 32_768;
+/**
+ * Notifications under way at once, some 2 ms of work. Each costs a promise: by the ten thousand these would grow old
+ * and stay in the heap until all of it is collected.
+ */
+export const NOTIFICATIONS_AT_ONCE_MAX = 1024;
 /** Time that the kernel may take for a name before INC_EPOCH replaces it, ms: its directory is locked by a request. */
 export const NAME_NOTIFICATION_MS = 20;
 

@@ -77,7 +77,8 @@ export async function onAcquire(
     request.reply({ grants: [], pages: [], space, inodeRun: null, data: [], openElsewhere: [] });
     return;
   }
-  const operation = await granted(state, session, needed);
+  const keeps = wants.some((want) => (want.flags & WantFlags.keep) !== 0);
+  const operation = await granted(state, session, needed, keeps);
   try {
     await answer(state, session, request, { operation, wants, run });
   } catch (error) {
@@ -180,9 +181,14 @@ function runRange({ tree, first, count }: InodeRun): TreeRange {
   };
 }
 
-function granted(state: ServerState, session: Session, needed: readonly GrantRange[]): Promise<Operation> {
+function granted(
+  state: ServerState,
+  session: Session,
+  needed: readonly GrantRange[],
+  keeps: boolean,
+): Promise<Operation> {
   return new Promise((resolve) => {
-    const operation = state.table.acquire(session.id, needed);
+    const operation = state.table.acquire(session.id, needed, keeps);
     session.operations.add(operation);
     state.whenGranted(operation, () => {
       session.operations.delete(operation);

@@ -130,6 +130,7 @@ export class Connection {
   #onNotice(notice: IncomingNotice): void {
     const session = this.#requireSession(notice.name);
     if (notice.name === 'release') onRelease(this.#state, session, notice.fields);
+    else if (notice.name === 'done') this.#state.endKeeping(session.id);
     else if (notice.name === 'closed') void this.#ending(onClosed(this.#state, session, notice.fields));
     else throw new ProtocolError(`${notice.name} is not for a client to send`);
   }

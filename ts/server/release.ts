@@ -18,5 +18,6 @@ export function onRelease(state: ServerState, session: Session, release: Release
   for (const inode of release.openInodes) state.openInodes.opened(session.id, inode);
   if (state.openInodes.size > OPEN_INODES_ALL_MAX) throw new ProtocolError('too many open inodes');
   state.table.release(session.id, release.ranges, release.afterBatch);
+  state.revokes.settle(session.id);
   state.deliver();
 }

@@ -20,6 +20,7 @@ async function windUp(state: ServerState, session: Session): Promise<void> {
   state.forget(session.operations);
   state.sessions.delete(session.id);
   state.table.endSession(session.id);
+  state.revokes.endSession(session.id);
   state.credits.endSession(session.id);
   const opened = state.openInodes.endSession(session.id);
   state.deliver();

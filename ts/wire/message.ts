@@ -44,7 +44,7 @@ export const Mode = { none: 0, read: 1, merge: 2, write: 3 } as const;
 export type Mode = (typeof Mode)[keyof typeof Mode];
 
 /** Flags of a want. */
-export const WantFlags = { wide: 1, flushOnly: 2 } as const;
+export const WantFlags = { wide: 1, flushOnly: 2, keep: 4 } as const;
 
 /** A range and its mode. */
 export interface GrantRange extends TreeRange {
@@ -255,6 +255,7 @@ export interface MessageMap {
   revoke: { fields: Revoke; reply: null };
   release: { fields: Release; reply: null };
   closed: { fields: Closed; reply: null };
+  done: { fields: Empty; reply: null };
   batch: { fields: Batch; reply: BatchReply };
   sync: { fields: Sync; reply: SyncReply };
   readData: { fields: ReadData; reply: ReadDataReply };
@@ -563,10 +564,20 @@ export const messages: {
     replyBodyMax: 0,
     errors: [],
   },
+  done: {
+    kind: 13,
+    doc: { name: 'done', sender: 'c', fields: '-', body: '-', reply: 'none' },
+    senders: ['client'],
+    fields: fieldsOf<Empty>({}),
+    bodyMax: 0,
+    reply: null,
+    replyBodyMax: 0,
+    errors: [],
+  },
 };
 
 /** Kinds are below this. */
-export const KINDS_END = 13;
+export const KINDS_END = 14;
 
 const names: readonly (MessageName | undefined)[] = namesByKind();
 

@@ -5,6 +5,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { AttrOut } from '../../../ts/client/operations.ts';
 import { Opcode } from '../../../ts/fuse/abi.ts';
 import { DriverKernelCache } from '../../../ts/fuse/kernel_cache.ts';
+import { NAMES_AT_ONCE_MAX, NOTIFICATIONS_AT_ONCE_MAX } from '../../../ts/fuse/limits.ts';
 import { LookupCounts } from '../../../ts/fuse/lookup_counts.ts';
 import { ParkedRequests } from '../../../ts/fuse/parked_requests.ts';
 import { RequestView } from '../../../ts/fuse/request.ts';
@@ -49,6 +50,10 @@ function park(opcode: number, node: number, offset: number, size: number): void 
   const view = new RequestView(new Uint8Array(words.buffer));
   view.moveTo(new Uint32Array([0, opcode, 80, 0, 0, 0, 0, 0]), 0);
   parked.add(view, 80);
+}
+
+function moment(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 1));
 }
 
 describe('the kernel cache', () => {
@@ -150,8 +155,49 @@ describe('the kernel cache', () => {
     await kernel.settled();
     expect(driver.told).toEqual([`name 1 ${BARRIER}`, 'epoch', 'inode 10 -1 0']);
     driver.unblock();
-    await new Promise((resolve) => setTimeout(resolve, 1));
+    await moment();
     expect(driver.told.slice(3)).toEqual(['inode 10 -1 0']);
+  });
+
+  it('tells of very many in portions, each when the one before is done', async () => {
+    const last = 10 + NOTIFICATIONS_AT_ONCE_MAX;
+    for (let node = 10; node <= last; node++) give(1, `f${node}`, node);
+    now += 60;
+    driver.blocks = () => true;
+    kernel.forgetAttributes(10, last + 1);
+    const settled = kernel.settled();
+    await moment();
+    expect(driver.told.length).toBe(NOTIFICATIONS_AT_ONCE_MAX);
+    driver.unblock();
+    await moment();
+    expect(driver.told.length).toBe(NOTIFICATIONS_AT_ONCE_MAX + 1);
+    expect(new Set(driver.told).size).toBe(driver.told.length);
+    driver.unblock();
+    await settled;
+  });
+
+  it('gives up names that were not told yet as well, and waits for their directories', async () => {
+    for (let name = 0; name <= NOTIFICATIONS_AT_ONCE_MAX; name++) give(1, `f${name}`, 10);
+    now += 60;
+    driver.blocks = (note) => note.startsWith('name');
+    kernel.forgetAttributes(10, 11);
+    kernel.forgetNames(1, 0, EVERY_HASH);
+    await kernel.settled();
+    const told = driver.told.slice(NOTIFICATIONS_AT_ONCE_MAX);
+    expect(told).toEqual([`name 1 ${BARRIER}`, 'epoch', 'inode 10 -1 0']);
+    driver.unblock();
+    await moment();
+    expect(driver.told.slice(NOTIFICATIONS_AT_ONCE_MAX + 3)).toEqual(['inode 10 -1 0']);
+  });
+
+  it('expires every name rather than tell too many', async () => {
+    for (let name = 0; name <= NAMES_AT_ONCE_MAX; name++) give(1, `f${name}`, 10);
+    give(2, 'other', 11);
+    now += 60;
+    kernel.forgetNames(1, 0, EVERY_HASH);
+    await kernel.settled();
+    expect(driver.told).toEqual(['epoch']);
+    expect(kernel.namesGiven).toBe(0);
   });
 
   it('waits for a blocked name where the kernel knows no epoch', async () => {

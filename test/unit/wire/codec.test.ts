@@ -34,6 +34,7 @@ const fields: { [Name in MessageName]: FieldsOf<Name> } = {
     openInodes: [{ tree: 5, ino: 2 ** 33 }],
   },
   closed: { inodes: [{ tree: 5, ino: 2 ** 33, isNameless: true }], afterBatch: 8 },
+  done: {},
   batch: {
     number: 2 ** 32,
     changeCount: 3,
@@ -50,7 +51,7 @@ const fields: { [Name in MessageName]: FieldsOf<Name> } = {
 };
 
 const replies: {
-  [Name in MessageName]: Name extends 'revoke' | 'release' | 'closed' | 'goodbye'
+  [Name in MessageName]: Name extends 'revoke' | 'release' | 'closed' | 'done' | 'goodbye'
     ? null
     : ReplyOf<never> | object;
 } = {
@@ -81,6 +82,7 @@ const replies: {
   revoke: null,
   release: null,
   closed: null,
+  done: null,
   batch: { applied: 1, durable: 0, refused: { index: 2, errno: 17, text: 'name exists' } },
   sync: { durable: 4 },
   readData: { lengths: [1, 2, 3] },
