@@ -4,6 +4,7 @@
 // (`drop-revoke` is in the network's hands, simulation.ts.)
 
 import type { Client } from '../../ts/client/client.ts';
+import { AttrOut } from '../../ts/client/operations.ts';
 import type { Fault } from './scenario.ts';
 
 /** Invalidations that the kernel does not carry out. */
@@ -41,8 +42,10 @@ export function breakClient(client: Client, fault: Fault | null, onFired: () => 
       // A rename does not find the bytes that it should take along.
       const rename = operations.rename.bind(operations);
       const get = files.get.bind(files);
+      const moved = new AttrOut();
       operations.rename = (...names) => {
-        files.get = () => undefined;
+        operations.lookup(names[0], names[1], moved);
+        files.get = (node) => (node === moved.node ? undefined : get(node));
         const result = rename(...names);
         files.get = get;
         if (result === 0) onFired();

@@ -130,8 +130,11 @@ export interface Allowances {
   readonly reusedNumbers: boolean;
 }
 
-/** @returns what is wrong, or null when the model agrees and has followed */
-export function applyStep(model: Model, step: Step, allow: Allowances): string | null {
+/**
+ * @param isOpen - whether the client has the step's inode open
+ * @returns what is wrong, or null when the model agrees and has followed
+ */
+export function applyStep(model: Model, step: Step, allow: Allowances, isOpen: boolean): string | null {
   switch (step.kind) {
     case 'lookup':
       return lookup(model, step);
@@ -162,7 +165,7 @@ export function applyStep(model: Model, step: Step, allow: Allowances): string |
       return learn(model, step.seen);
     }
     default:
-      return onInode(model, step, allow);
+      return onInode(model, step, allow, isOpen);
   }
 }
 
@@ -211,13 +214,13 @@ function make(model: Model, step: Extract<Step, { kind: 'make' }>, allow: Allowa
 
 type InodeStep = Exclude<Step, { kind: 'lookup' | 'make' | 'link' | 'remove' | 'rename' | 'cachedName' }>;
 
-function onInode(model: Model, step: InodeStep, allow: Allowances): string | null {
+function onInode(model: Model, step: InodeStep, allow: Allowances, isOpen: boolean): string | null {
   const inode = model.get(step.node);
   if (inode === undefined) return `inode ${step.node} was never made`;
   if (step.kind === 'cachedAttr') return attributeDifference(step.attr, inode);
   if (step.kind === 'cachedPage') return pageDifference(inode, step.index, step.bytes);
   if (inode.nlink === 0 && (step.result === -Errno.ESTALE || step.result === -Errno.ENOENT)) {
-    return allow.forgottenOrphans ? null : 'the inode is nameless but open';
+    return allow.forgottenOrphans || !isOpen ? null : 'the inode is nameless but open here';
   }
   const errors = inodeErrors(inode, step);
   const wrong = errorsDiffer(step.result, errors);

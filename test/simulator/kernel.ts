@@ -69,6 +69,7 @@ class Inode {
   size = 0;
   /** Names that lead here, and handles. */
   uses = 0;
+  handles = 0;
   readonly pages: Map<number, Uint8Array> = new Map();
   readonly dentries: Map<string, Dentry> = new Map();
 
@@ -89,7 +90,9 @@ export interface KernelOptions {
   readonly pagesMax: number;
   readonly inodesMax: number;
   /** Holds a step against the model. */
-  readonly judge: (step: Step) => void;
+  readonly judge: (step: Step, begun: number) => void;
+  /** The number of steps done so far. */
+  readonly now: () => number;
   /** The inode that a name leads to at this moment, in the model; 0 if there is none. */
   readonly nodeAt: (dir: number, name: string) => number;
   /**
@@ -186,6 +189,8 @@ export class SimulatedKernel implements KernelCache {
   readonly #out = new AttrOut();
   readonly #set = new SetAttr();
   readonly #page = new Uint8Array(PAGE);
+  /** Steps that were done when the request began whose operation is running. */
+  #begun: number | null = null;
 
   constructor(options: KernelOptions) {
     this.#options = options;
@@ -384,6 +389,11 @@ export class SimulatedKernel implements KernelCache {
     return inode !== undefined && inode.uses > this.#namesOf(node).length;
   }
 
+  /** Whether a handle of the inode is open here. */
+  hasOpen(node: number): boolean {
+    return (this.#inodes.get(node)?.handles ?? 0) > 0;
+  }
+
   #namesOf(node: number): [Inode, Dentry][] {
     const found: [Inode, Dentry][] = [];
     for (const parent of this.#inodes.values()) {
@@ -429,7 +439,14 @@ export class SimulatedKernel implements KernelCache {
   // ---- requests ----
 
   /** Runs an operation until nothing is missing; `run` judges it in the turn in which it takes effect. */
-  async #request(run: () => number): Promise<number> {
+  async #request(effect: () => number): Promise<number> {
+    const begun = this.#options.now();
+    const run = (): number => {
+      this.#begun = begun;
+      const result = effect();
+      this.#begun = null;
+      return result;
+    };
     let result = run();
     if (result !== MISS) return result;
     this.misses++;
@@ -452,8 +469,9 @@ export class SimulatedKernel implements KernelCache {
     }
   }
 
+  /** Holds a step against the model; it began when its request came, or now if the cache answers. */
   #judge(step: Step): void {
-    this.#options.judge(step);
+    this.#options.judge(step, this.#begun ?? this.#options.now());
   }
 
   /** What this client sees of inodes that it has just changed: it holds them, so nothing is missing. */
@@ -673,6 +691,7 @@ export class SimulatedKernel implements KernelCache {
   /** @param result - what the client said of the pages */
   #opened(node: number, flags: number, isAppend: boolean, result: number): Handle {
     const inode = this.#inodes.get(node);
+    if (inode !== undefined) inode.handles++;
     if (inode !== undefined && (result & OpenResult.dropPages) !== 0) {
       for (const index of [...inode.pages.keys()]) this.#dropPage(inode, index);
     }
@@ -681,6 +700,8 @@ export class SimulatedKernel implements KernelCache {
 
   close(handle: Handle): void {
     if (!this.isDead) this.#ops.release(handle.node, handle.flags);
+    const inode = this.#inodes.get(handle.node);
+    if (inode !== undefined) inode.handles--;
     this.#unuse(handle.node);
   }
 

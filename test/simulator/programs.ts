@@ -66,6 +66,8 @@ export class Process {
   }
 
   name(): string {
+    const { crowd } = this.options.scenario;
+    if (crowd > 0 && this.random.oneIn(3)) return `z${this.random.below(crowd)}`;
     return this.random.pick(this.options.scenario.names);
   }
 

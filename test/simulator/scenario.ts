@@ -34,7 +34,7 @@ export const FAULTS: readonly Fault[] = [
  */
 export const SWITCHES = ['orphans', 'progress', 'numbers', 'lease'] as const;
 /** What the product does not keep yet. */
-export const OFF_BY_DEFAULT: readonly Switch[] = ['lease'];
+export const OFF_BY_DEFAULT: readonly Switch[] = ['orphans', 'progress', 'numbers', 'lease'];
 export type Switch = (typeof SWITCHES)[number];
 
 export interface Settings {
@@ -68,6 +68,8 @@ export interface Scenario {
   /** Different names in use, and how deep paths go. */
   readonly names: readonly string[];
   readonly depth: number;
+  /** Further files in the root, so many that caches overflow. */
+  readonly crowd: number;
   readonly files: 'tiny' | 'pages';
   readonly thinkMs: number;
   readonly links: readonly LinkKind[];
@@ -102,13 +104,14 @@ export function scenarioOf(settings: Settings): Scenario {
     processes: random.pick([1, 2, 3]),
     names,
     depth: random.pick([1, 2, 3]),
+    crowd: random.oneIn(6) ? 300 : 0,
     files: random.pick(['tiny', 'pages']),
     thinkMs: crashes ? 50 : random.pick([0.5, 5, 50, 500]),
     links,
     kernelSlownessMs: random.pick([0.5, 5, 25]),
     pagesMax: random.pick([4, 64, 1000]),
     inodesMax: random.pick([8, 1000]),
-    cacheBytes: random.pick([32_768, 65_536, 262_144, 16_777_216]),
+    cacheBytes: random.pick([4096, 40_000, 262_144, 16_777_216]),
     readDelayMs: random.pick([0, 0.2, 5, 50]),
     applyDelayMs: random.pick([0, 0.2, 5, 50]),
     commitDelayMs: random.pick([1, 50, 500]),

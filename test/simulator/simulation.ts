@@ -10,13 +10,21 @@
 import { Buffer } from 'node:buffer';
 import { crc32 } from 'node:zlib';
 import { Client } from '../../ts/client/client.ts';
+import { DIRTY_BYTES_MAX } from '../../ts/client/limits.ts';
 import { AttrOut } from '../../ts/client/operations.ts';
+import { type TransitionName, transitionCounts } from '../../ts/coherency/transitions.ts';
 import { ItemType } from '../../ts/item/key.ts';
 import { Server } from '../../ts/server/server.ts';
 import { MemoryVolume } from '../../ts/store/memory_volume.ts';
 import type { DataRead, ItemsRead } from '../../ts/store/volume.ts';
 import type { Crc32c } from '../../ts/util/crc32c.ts';
 import { errorText } from '../../ts/util/errors.ts';
+import {
+  BODY_BYTES_MAX,
+  REQUESTS_IN_FLIGHT_MAX,
+  SESSION_RANGES_MAX,
+  WAITERS_MAX,
+} from '../../ts/util/limits.ts';
 import { Prng } from '../../ts/util/prng.ts';
 import type { Key } from '../../ts/util/range.ts';
 import { RangeForest } from '../../ts/util/range_map.ts';
@@ -32,8 +40,9 @@ import {
   type Revoke,
 } from '../../ts/wire/message.ts';
 import { breakClient, KERNEL_FAULTS } from './faults.ts';
-import { type Allowances, applyStep, type Step, stepText } from './history.ts';
+import { type Step, stepText } from './history.ts';
 import { type Listing, Patience, SimulatedKernel } from './kernel.ts';
+import { Linearizer } from './linearize.ts';
 import { copyAttributes, Model } from './model.ts';
 import { Link } from './network.ts';
 import { type Doing, Process } from './programs.ts';
@@ -51,6 +60,8 @@ const LONG_WAIT_MAX_MS = 1_200_000;
 const GIVE_WAY_MS = 5_000;
 /** A revoke is answered within this time, milliseconds: what is dirty goes out on the slowest link. */
 const REVOKE_MAX_MS = 30_000;
+/** Bytes on one connection: what a client may have dirty, and some replies. */
+const BACKLOG_MAX_BYTES = 4 * BODY_BYTES_MAX;
 /** How often what is held is compared, in events. */
 const COMPARE_EVENTS = 2000;
 const VIRTUAL_LIMIT_MS = 24 * 3_600_000;
@@ -147,7 +158,8 @@ export class Simulation {
   readonly #patience: Patience;
   readonly #working = new Set<Promise<void>>();
   readonly #counters = new MessageCounters();
-  readonly #allowances: Allowances;
+  readonly #linearizer: Linearizer;
+  readonly #transitions: Readonly<Record<TransitionName, number>> = transitionCounts();
   #steps = 0;
   #writes = 0;
   #comparedAt = 0;
@@ -165,7 +177,7 @@ export class Simulation {
     this.trace = new Trace(() => this.time.nowMs(), settings.lines);
     const { time } = this;
     const { off } = settings;
-    this.#allowances = { forgottenOrphans: off.has('orphans'), reusedNumbers: off.has('numbers') };
+
     this.#patience = new Patience(time, settings.off.has('progress') ? GIVE_WAY_MS : Infinity);
     const { readDelayMs, applyDelayMs, commitDelayMs } = this.scenario;
     const random = this.#fork();
@@ -176,6 +188,8 @@ export class Simulation {
     );
     this.#volume.items.find(5, 256, ItemType.inodeItem, 0);
     this.#model = new Model(ROOT, 0o40755);
+    const allow = { forgottenOrphans: off.has('orphans'), reusedNumbers: off.has('numbers') };
+    this.#linearizer = new Linearizer(this.#model, allow);
     this.#model.onName = (dir, name, isThere) => this.#onName(dir, name, isThere);
     this.#server = new Server({
       volume: this.#volume,
@@ -286,7 +300,8 @@ export class Simulation {
       slownessMs: scenario.kernelSlownessMs,
       pagesMax: scenario.pagesMax,
       inodesMax: scenario.inodesMax,
-      judge: (step) => this.#judge(number, step),
+      judge: (step, begun) => this.#judge(number, step, begun),
+      now: () => this.#linearizer.now,
       nodeAt: (dir, name) => this.#model.get(dir)?.names.get(name) ?? 0,
       mayRemove: (dir, name) => this.#mayRemove(dir, name),
       forgetsAtOnce: this.settings.off.has('orphans'),
@@ -302,7 +317,11 @@ export class Simulation {
       clientName: `client ${number}`,
       cacheBytes: scenario.cacheBytes,
       counters: this.#counters,
-      onEnded: () => kernel.forgetEverything(),
+      onEnded: () => {
+        kernel.forgetEverything();
+        const own = this.#byNumber.get(number);
+        if (own?.isDead === false) this.#bury(own);
+      },
       log: (line) => {
         this.trace.note(`c${number}:`, line);
         if (line.startsWith('the server refused')) this.#fail(new Violation('no batch is refused', line));
@@ -370,6 +389,7 @@ export class Simulation {
     for (const name of this.scenario.names.slice(0, 2)) {
       await mount.kernel.mkdir(ROOT, name);
     }
+    for (let at = 0; at < this.scenario.crowd; at++) await mount.kernel.mknod(ROOT, `z${at}`);
   }
 
   async #work(mount: Mount, each: Process): Promise<void> {
@@ -446,6 +466,7 @@ export class Simulation {
       mount.isEnded = true;
       mount.asked.clear();
       this.trace.note(`c${mount.number}`, 'has no session any more');
+      this.#linearizer.forget();
       this.#volume.isQuick = true;
       const wrong = await mount.journal.settle(this.#model, this.#volume);
       this.#volume.isQuick = false;
@@ -461,6 +482,7 @@ export class Simulation {
       const limitMs = this.settings.off.has('progress') ? LONG_WAIT_MAX_MS : WAIT_MAX_MS;
       const revokedMs = nowMs - REVOKE_MAX_MS - (this.#isTroubled ? 2 * this.scenario.leaseMs : 0);
       for (const mount of this.#mounts) {
+        if (!mount.isDead) this.#requireBounds(mount);
         mount.asked.forEach((_tree, start, _end, sinceMs) => {
           if (sinceMs < revokedMs)
             throw new Violation(
@@ -479,7 +501,23 @@ export class Simulation {
 
   // ---- what is checked ----
 
-  #judge(client: number, step: Step): void {
+  /** What a client can make grow stays within its bounds. */
+  #requireBounds(mount: Mount): void {
+    const { writeBack } = mount.client.inner;
+    const bounds: [what: string, value: number, most: number][] = [
+      ['ranges of a session', this.#server.table.heldBy(mount.session), 2 * SESSION_RANGES_MAX],
+      ['bytes not applied', writeBack.dirtyBytes, DIRTY_BYTES_MAX + BODY_BYTES_MAX],
+      ['bytes on a link', mount.link.backlog, BACKLOG_MAX_BYTES],
+      ['requests of a client', mount.client.peer.requestsPending, REQUESTS_IN_FLIGHT_MAX],
+    ];
+    for (const [what, value, most] of bounds) {
+      if (value > most)
+        throw new Violation('bounds', `client ${mount.number}: ${value} ${what}, more than ${most}`);
+    }
+    if (this.#server.table.waiting > WAITERS_MAX) throw new Violation('bounds', 'too many operations wait');
+  }
+
+  #judge(client: number, step: Step, begun: number): void {
     // Programs of a client that is gone see nothing any more.
     if (this.#byNumber.get(client)?.isDead === true) return;
     this.#steps++;
@@ -487,9 +525,8 @@ export class Simulation {
     const model = this.#model;
     const objects = this.#isTroubled ? objectsOf(model, step) : null;
     const before = objects?.keys.map((key) => modelText(model, key)) ?? [];
-    const wrong = applyStep(model, step, this.#allowances);
-    const hasChanged = model.undo.length > 0;
-    model.undo.length = 0;
+    const { wrong, isMoved, hasChanged } = this.#linearizer.add(step, begun, this.#hasOpen(client, step));
+    if (isMoved) this.#count('history: another order was right');
     if (wrong === null) {
       if (objects === null || !hasChanged) return;
       const { keys, node, isData } = objects;
@@ -502,6 +539,11 @@ export class Simulation {
     );
     this.#fail(violation);
     throw violation;
+  }
+
+  /** Whether the client has the inode open that a step is about: then it must outlive its last name. */
+  #hasOpen(client: number, step: Step): boolean {
+    return 'node' in step && this.#byNumber.get(client)?.kernel.hasOpen(step.node) === true;
   }
 
   #onName(dir: number, name: string, isThere: boolean): void {
@@ -608,6 +650,9 @@ export class Simulation {
   }
 
   #countMessages(): void {
+    for (const [name, count] of Object.entries(transitionCounts())) {
+      this.counts.set(`transition: ${name}`, count - this.#transitions[name as TransitionName]);
+    }
     const { sent, received } = this.#counters.report().messages;
     for (const [name, count] of Object.entries(sent)) this.counts.set(`message: ${name} from client`, count);
     for (const [name, count] of Object.entries(received))

@@ -64,7 +64,7 @@ describe('simulator', () => {
     test(`the fault ${fault} is found`, async () => {
       let found: string | undefined;
       // Most seeds find it; the others are there for the day when the product behaves a little differently.
-      const first = fault === 'data-after-metadata' ? 18 : 1;
+      const first = fault === 'data-after-metadata' ? 6 : 1;
       for (let seed = first; found === undefined && seed < first + 60; seed++) {
         found = (await run(seed, 4000, '2-16', fault)).violation?.rule;
       }

@@ -7,8 +7,9 @@
 // The range that goes with it reaches from its first key to the first key of the next page, so absence stays right on
 // both sides; the parts of it that were not held were not known before either. Free inode numbers stay.
 
+import { countTransition, Transition } from '../coherency/transitions.ts';
 import { RANGES_MAX } from '../util/limits.ts';
-import { compareKey, type Key, type TreeRange } from '../util/range.ts';
+import { compareKey, earlierKey, type Key, type TreeRange } from '../util/range.ts';
 import { RangeForest } from '../util/range_map.ts';
 import { Mode, type ModeChange } from '../wire/message.ts';
 import type { CachePage } from './cache_page.ts';
@@ -83,6 +84,7 @@ export class Evictor {
       this.#giver.release(changes.slice(at, at + RANGES_MAX), []);
     }
     this.count++;
+    countTransition(Transition.evicted);
     this.freedBytes += Math.max(0, before - core.items.usedBytes);
     this.#holdOffBytes = changes.length === 0 ? before + core.cacheBytes * (EVICTION_SHARE / 4) : 0;
   }
@@ -146,11 +148,14 @@ export class Evictor {
     const { tree } = range;
     core.items.visitPagesIn(range, (page, start, end) => {
       if (page.batch > applied) return;
-      pins.forEachPiece({ tree, start, end }, (from, to, isPinned) => {
+      // The next page's first inode begins before its first item, and may be new: its keys stay together.
+      const isCut = page.count > 0 && page.objectidAt(page.count - 1) < end.objectid;
+      const last = isCut ? { objectid: end.objectid, type: 0, offset: 0 } : end;
+      pins.forEachPiece({ tree, start, end: earlierKey(last, end) }, (from, to, isPinned) => {
         if (isPinned === true) return;
-        const last = pieces.at(-1);
-        if (last !== undefined && compareKey(last.end, from) === 0)
-          pieces[pieces.length - 1] = { ...last, end: to };
+        const before = pieces.at(-1);
+        if (before !== undefined && compareKey(before.end, from) === 0)
+          pieces[pieces.length - 1] = { ...before, end: to };
         else pieces.push({ tree, start: from, end: to });
       });
     });

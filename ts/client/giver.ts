@@ -14,6 +14,7 @@
 // answered at once; only when a busy reader makes a second round necessary are they held back, and let go as soon as
 // the kernel does not come back.
 
+import { countTransition, Transition } from '../coherency/transitions.ts';
 import {
   cutExtent,
   ExtentType,
@@ -89,7 +90,9 @@ export class Giver {
     for (const range of ranges) changes.push(...core.held.lower(range, range.newMode));
     if (isHolding) core.pageHold.end();
     const place = this.#flush(ranges);
-    if (place > core.writeBack.appliedPlace) await core.writeBack.whenApplied(place);
+    const isDirty = place > core.writeBack.appliedPlace;
+    countTransition(isDirty ? Transition.gaveDirty : Transition.gave);
+    if (isDirty) await core.writeBack.whenApplied(place);
     if (core.ended === 0) {
       for (const range of gone) dropItems(core, range);
       dropData(core, gone);
@@ -112,6 +115,7 @@ export class Giver {
       if (late.length === 0 || core.ended !== 0) return isHolding;
       if (!isHolding) core.pageHold.begin();
       isHolding = true;
+      countTransition(Transition.forgotLatePages);
       for (const node of late) core.kernel.forgetBytes(node, 0, Infinity);
       const settled = core.kernel.settled();
       if (await isWithin(core.clock, settled, HELD_BACK_MS)) continue;

@@ -14,6 +14,7 @@
 //
 // Dirty bytes are bounded by what the link moved in the last 200 ms; beyond it operations wait (`room`).
 
+import { countTransition, Transition } from '../coherency/transitions.ts';
 import { ChangeLog, FieldMask, InodeFields } from '../item/change.ts';
 import type { Clock, Timer } from '../util/clock.ts';
 import type { Crc32c } from '../util/crc32c.ts';
@@ -151,6 +152,7 @@ export class WriteBack {
   /** Resolves when there is room for more dirty bytes, or when the session has ended. */
   room(): Promise<void> {
     if (this.hasRoom || this.#isEnded) return Promise.resolve();
+    countTransition(Transition.waitedForRoom);
     this.flush();
     return new Promise((resolve) => this.#roomWaiters.push(resolve));
   }
@@ -238,6 +240,7 @@ export class WriteBack {
   #send(peer: Peer, batch: Batch): void {
     batch.number = ++this.sent;
     this.batchCount++;
+    countTransition(Transition.batchSent);
     this.#inFlight.push(batch);
     const changes = batch.changes();
     peer
@@ -296,6 +299,7 @@ export class WriteBack {
 
   /** Drops what was refused and what builds on it; the rest goes first. */
   #drop(batch: Batch, refusal: Refusal): void {
+    countTransition(Transition.batchRefused);
     const filter = this.#options.onRefused(batch, refusal);
     const rest = filter.filter(batch);
     this.#closed = [rest, ...this.#closed.map((one) => filter.filter(one))];

@@ -45,6 +45,7 @@ import { Holder } from './holder.ts';
 import { Holders } from './holders.ts';
 import { modeBeside, modeSatisfies, modesConflict } from './mode.ts';
 import { packWriteGrants } from './packed_grants.ts';
+import { countTransition, Transition } from './transitions.ts';
 import { Waiters } from './waiters.ts';
 
 /** A range that an operation was newly given. */
@@ -150,7 +151,9 @@ export class GrantTable {
     this.#outputs = this.#outputs.filter(
       (output) => (output.kind === 'granted' ? output.operation.session : output.session) !== session,
     );
-    for (const operation of this.#waiters.ofSession(session)) this.#forget(operation);
+    const waiting = this.#waiters.ofSession(session);
+    countTransition(waiting.length > 0 ? Transition.sessionEndedWaiting : Transition.sessionEnded);
+    for (const operation of waiting) this.#forget(operation);
     this.#nextKeepers = this.#nextKeepers.filter((operation) => operation.session !== session);
     if (this.#keeper === session) this.#handOn();
     own.held.forEach((tree, start, end) => {
@@ -172,7 +175,12 @@ export class GrantTable {
     const operation: Operation = { order: 0, session, wants: normalise(wants), keeps, grants: [] };
     if (own.queue.length > 0) own.queue.push({ kind: 'acquire', operation });
     else this.#enter(operation);
+    const isQueued = own.queue.length > 0;
     this.#wake();
+    const isWaiting = this.#waiters.has(operation);
+    countTransition(
+      isQueued ? Transition.acquireQueued : isWaiting ? Transition.waited : Transition.grantedAtOnce,
+    );
     return operation;
   }
 
@@ -220,6 +228,7 @@ export class GrantTable {
       return !conflict;
     });
     if (compareKey(range.start, end) >= 0) return range.start;
+    countTransition(Transition.extended);
     this.#give(own, operation, { ...range, end });
     return end;
   }
@@ -242,12 +251,20 @@ export class GrantTable {
       end = earlierKey(end, start);
       return false;
     });
+    // This reply may overtake one that is being made, which brings the items of what it grants.
+    for (const other of own.unannounced) {
+      if (other === operation) continue;
+      for (const grant of other.grants) {
+        if (rangesOverlap(grant, range)) end = earlierKey(end, laterKey(grant.start, range.start));
+      }
+    }
     if (compareKey(range.start, end) >= 0) return;
     const lesser: GrantRange[] = [];
     own.held.forEachIn({ ...range, end }, (start, pieceEnd, held) => {
       if (!modeSatisfies(held, range.mode)) lesser.push({ ...range, start, end: pieceEnd });
       return lesser.length < count;
     });
+    if (lesser.length > 0) countTransition(Transition.raised);
     for (const piece of lesser) this.#give(own, operation, piece);
   }
 
@@ -264,6 +281,7 @@ export class GrantTable {
     const own = this.#sessions.get(operation.session);
     if (own === undefined) return;
     assert(own.unannounced.has(operation), 'only before the reply is anything given back quietly');
+    countTransition(Transition.trimmed);
     for (let at = operation.grants.length - 1; at >= 0; at--) {
       const grant = operation.grants[at]!;
       if (!rangesOverlap(grant, range)) continue;
@@ -279,6 +297,7 @@ export class GrantTable {
 
   /** The reply could not be made: gives back all that the operation got. */
   abandon(operation: Operation): void {
+    countTransition(Transition.abandoned);
     for (const grant of [...operation.grants]) this.trim(operation, grant);
     this.announce(operation);
   }
@@ -286,9 +305,10 @@ export class GrantTable {
   /** A session gives ranges back, or answers a revoke. */
   release(session: number, ranges: readonly ModeChange[], afterBatch: number): void {
     const own = this.#own(session);
-    if (own.queue.length > 0 || afterBatch > own.applied)
+    if (own.queue.length > 0 || afterBatch > own.applied) {
+      countTransition(Transition.releaseQueued);
       own.queue.push({ kind: 'release', afterBatch, ranges });
-    else this.#lower(own, ranges);
+    } else this.#lower(own, ranges);
     this.#wake();
   }
 
@@ -310,6 +330,7 @@ export class GrantTable {
   /** Asks `count` ranges back of a session that holds too many, going round over its ranges. */
   shed(session: number, count: number): void {
     const own = this.#own(session);
+    countTransition(Transition.shed);
     const hand = own.shedHand;
     const after: GrantRange[] = [];
     const before: GrantRange[] = [];
@@ -534,6 +555,7 @@ export class GrantTable {
     }
     for (const operation of holder.unannounced) {
       if (operation.grants.some((grant) => rangesOverlap(grant, range))) {
+        countTransition(Transition.revokeDeferred);
         holder.deferred.push(range);
         return;
       }
@@ -551,6 +573,7 @@ export class GrantTable {
       return true;
     });
     if (list.length === 0) this.#revokes.delete(holder.number);
+    else countTransition(Transition.revokeSent);
   }
 
   /** Gives a session a range, noting what it had of it before. */
@@ -578,6 +601,7 @@ export class GrantTable {
         if (held === range.oldMode) pieces.push({ tree: range.tree, start, end });
         return true;
       });
+      countTransition(pieces.length > 0 ? Transition.releaseCounted : Transition.releaseStale);
       for (const piece of pieces) this.#hold(own, piece, range.newMode);
       // Should a reply that is being made fail, its session must not fall back to what it has given up meanwhile.
       for (const operation of own.unannounced) lowerBefore(operation.grants, range);

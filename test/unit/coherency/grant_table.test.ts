@@ -268,6 +268,19 @@ test('packed write grants are made anew only after a change', () => {
   expect(table.packedWriteGrants(1).length).toBe(96);
 });
 
+test('a reply does not raise what another reply that is being made brings', () => {
+  const table = tableWith(1);
+  const first = table.acquire(1, [want(300, 301, read)]);
+  const second = table.acquire(1, [want(310, 311, read)]);
+  expect(table.take().map(short)).toEqual(['1 granted 300..301=0>1', '1 granted 310..311=0>1']);
+  // The items of 300 are on their way with the first reply: the second one would overtake them.
+  table.raise(second, want(295, 320, write), 8);
+  expect(table.covers(1, inodes(300, 301), write)).toBe(false);
+  table.announce(first);
+  table.raise(second, want(295, 320, write), 8);
+  expect(table.covers(1, inodes(300, 301), write)).toBe(true);
+});
+
 test('nothing is revoked of a session that keeps until it is done', () => {
   const table = tableWith(2);
   table.acquire(1, [want(300, 301, write)], true);
