@@ -40,8 +40,13 @@ const FEATURES: readonly string[] = [];
 /** Time to wait for the answer to the greeting, milliseconds. */
 const GREETING_TIMEOUT_MS = 10_000;
 
-/** Features of the protocol's first version; pings are sent at this part of the lease. */
+/** Pings in the time of a lease. */
 const PINGS_A_LEASE = 3;
+/**
+ * Part of a lease, counted from when the last answered ping was sent, for which the client trusts its grants: it must
+ * have dropped everything when the server, which counts from when that ping arrived, gives them to others.
+ */
+const TRUSTED_LEASE_PART = 0.8;
 
 export interface ClientOptions {
   readonly transport: Transport;
@@ -104,6 +109,7 @@ export class Client {
   readonly #evictor: Evictor;
   readonly #options: ClientOptions;
   #pingTimer: Timer | null = null;
+  #leaseTimer: Timer | null = null;
   #isClosing = false;
 
   /** Connects and greets. @throws FsError, ConnectionError - why there is no session. */
@@ -195,6 +201,7 @@ export class Client {
     core.readAhead = (want) => this.#data.readAhead(want);
     core.topUp = (tree) => this.#fetcher.topUp(tree);
     this.operations = new ClientOperations(core, this.#fetcher, neighbours, () => this.sync());
+    this.#setLease(clock.nowMs());
     this.#setPing();
   }
 
@@ -229,7 +236,18 @@ export class Client {
   #end(): void {
     if (this.#core.ended === 0) this.#core.ended = -Errno.EIO;
     this.#pingTimer?.cancel();
+    this.#leaseTimer?.cancel();
     this.#core.writeBack.end();
+  }
+
+  /** @param sentMs - when the last message was sent that the server has answered. */
+  #setLease(sentMs: number): void {
+    const { clock } = this.#options;
+    const untilMs = sentMs + this.greeting.leaseMs * TRUSTED_LEASE_PART;
+    this.#leaseTimer?.cancel();
+    this.#leaseTimer = clock.setTimer(Math.max(1, untilMs - clock.nowMs()), () => {
+      this.peer.close(Errno.ETIMEDOUT, 'the server has not answered for most of a lease');
+    });
   }
 
   #setPing(): void {
@@ -243,6 +261,7 @@ export class Client {
     const sentMs = clock.nowMs();
     try {
       const reply = await this.peer.request('ping', {}, { timeoutMs: this.greeting.leaseMs });
+      this.#setLease(sentMs);
       // A quick answer tells the time better than the one before.
       if (clock.nowMs() - sentMs < 100) this.#core.stamp.learn(reply.fields.serverTimeNs);
     } catch (error) {

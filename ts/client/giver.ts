@@ -273,6 +273,7 @@ export function dropItems(core: Core, range: TreeRange): void {
 export function dropData(core: Core, ranges: readonly TreeRange[]): void {
   for (const range of ranges) {
     for (const file of filesIn(core, range)) {
+      file.hasNoCapability = false;
       if (file.clean.length === 0 && file.fetches.length === 0) continue;
       file.markStale(0, Infinity);
       core.files.dropCleanRange(file, 0, Infinity);

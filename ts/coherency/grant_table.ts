@@ -357,11 +357,6 @@ export class GrantTable {
     return own.packed;
   }
 
-  /** Whether any session holds a key of `range` in any mode. */
-  isHeld(range: TreeRange): boolean {
-    return !this.#holders.forEachIn(range, () => false);
-  }
-
   /** Whether a part of `range` was asked back of the session and is still held in a greater mode. */
   isRevoking(session: number, range: TreeRange): boolean {
     const own = this.#sessions.get(session);

@@ -65,6 +65,18 @@ export class OpenInodes {
     return dropped;
   }
 
+  /**
+   * An inode that may have no name is to be dropped: if it is open after all, by the last one who closes it.
+   *
+   * @returns whether it is open.
+   */
+  keepNameless(tree: number, ino: number): boolean {
+    const inode = this.#inodes.get(keyOf(tree, ino));
+    if (inode === undefined) return false;
+    inode.isNameless = true;
+    return true;
+  }
+
   isOpen(tree: number, ino: number): boolean {
     return this.#inodes.has(keyOf(tree, ino));
   }

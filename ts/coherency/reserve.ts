@@ -3,7 +3,8 @@
 // What sessions hold besides ranges: runs of inode numbers and credits of space. Pure; ts/server asks the volume for
 // the facts (highest number in use, bytes available) and hands them in.
 //
-// INVARIANT: no inode number is given to two sessions, nor one that was in use when it was given. A session's credit is
+// INVARIANT: no inode number is given to two sessions, nor one that was in use when it was given, nor one by which another
+// session may remember an inode that is gone. A session's credit is
 // what the volume promised for it, less what its applied batches cost; the volume counts the sum in the same way.
 
 import { INODE_NUMBER_MAX, INODE_RUN_MAX, SPACE_KEPT_BYTES } from '../util/limits.ts';
@@ -13,12 +14,16 @@ interface OwnedRun {
   session: number;
   first: number;
   end: number;
+  /** Another session was granted keys of it: it, and its kernel, may remember inodes that are gone by now. */
+  isShared: boolean;
 }
 
 /** Runs of free inode numbers, each tree from its high-water mark upward. */
 export class InodeRuns {
   readonly #next = new Map<number, number>();
   readonly #runs = new Map<number, OwnedRun[]>();
+  /** Below it no number is given again. */
+  readonly #floor = new Map<number, number>();
 
   /** Whether the tree's mark is known; `open` sets it. */
   knows(tree: number): boolean {
@@ -44,9 +49,17 @@ export class InodeRuns {
     const runs = this.#runs.get(tree) ?? [];
     this.#runs.set(tree, runs);
     const last = runs.at(-1);
-    if (last !== undefined && last.session === session && last.end === first) last.end = end;
-    else runs.push({ session, first, end });
+    const joins = last !== undefined && last.session === session && last.end === first && !last.isShared;
+    if (joins) last.end = end;
+    else runs.push({ session, first, end, isShared: false });
     return { tree, first, count: end - first };
+  }
+
+  /** A session was granted keys of the inodes `[first, end)`. */
+  granted(session: number, tree: number, first: number, end: number): void {
+    for (const run of this.#runs.get(tree) ?? []) {
+      if (run.session !== session && run.first < end && first < run.end) run.isShared = true;
+    }
   }
 
   /** Trees in which the session has runs. */
@@ -64,9 +77,14 @@ export class InodeRuns {
    * @param highest - the highest inode number in use in the tree, its last batches included
    */
   giveBack(session: number, tree: number, highest: number): void {
-    const left = (this.#runs.get(tree) ?? []).filter((run) => run.session !== session);
+    let next = Math.max(highest + 1, this.#floor.get(tree) ?? 0);
+    const left: OwnedRun[] = [];
+    for (const run of this.#runs.get(tree) ?? []) {
+      if (run.session !== session) left.push(run);
+      else if (run.isShared) next = Math.max(next, run.end);
+    }
     this.#runs.set(tree, left);
-    let next = highest + 1;
+    this.#floor.set(tree, next);
     for (const run of left) next = Math.max(next, run.end);
     this.#next.set(tree, Math.min(next, this.next(tree)));
   }

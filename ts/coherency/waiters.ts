@@ -82,10 +82,21 @@ export class Waiters<T extends WaitingOperation> {
     return first;
   }
 
-  /** Puts the operations that want keys of `range` into `found`. */
+  /**
+   * Puts the operations that want keys of `range` and can be next into `found`: of those that want one key the first, and
+   * those behind it up to one that must wait for them. With a thousand that want one key the rest need no look.
+   */
   collect(range: TreeRange, found: Set<T>): void {
     this.#map.forEachIn(range, (_start, _end, waiters) => {
-      for (const waiter of waiters) found.add(waiter.operation);
+      for (const [place, { operation, mode }] of waiters.entries()) {
+        const mustWait = waiters
+          .slice(0, place)
+          .some(
+            (before) => before.operation.session !== operation.session && modesConflict(before.mode, mode),
+          );
+        if (mustWait) return true;
+        found.add(operation);
+      }
       return true;
     });
   }

@@ -107,6 +107,8 @@ async function answer(
     reserveSpace(state, session, asked),
   ]);
   const grants = joined(operation.grants);
+  for (const { tree, start, end } of grants)
+    state.runs.granted(session.id, tree, start.objectid, end.objectid + 1);
   if (grants.length > RANGES_MAX) throw new FsError(Errno.EINVAL, 'what is missing lies in too many ranges');
   const data = await readSmallFiles(state, pages, asked.dataBytesWanted);
   if (session.closing) return;

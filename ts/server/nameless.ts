@@ -32,11 +32,7 @@ export async function dropLeftovers(state: ServerState, opened: readonly TreeIno
   for (const tree of state.writableTrees) {
     for (let from = 0; ; ) {
       const found = await state.volume.orphans(tree, from, ORPHANS_AT_ONCE);
-      for (const ino of found) {
-        // Who holds a grant of it may have it open, and will say so, or drop it.
-        const isUsed = state.openInodes.isOpen(tree, ino) || state.table.isHeld(inodeRange(tree, ino));
-        if (!isUsed) await drop(state, { tree, ino });
-      }
+      for (const ino of found) if (!state.openInodes.isOpen(tree, ino)) await drop(state, { tree, ino });
       const last = found.at(-1);
       if (last === undefined || found.length < ORPHANS_AT_ONCE) break;
       from = last + 1;
@@ -44,14 +40,20 @@ export async function dropLeftovers(state: ServerState, opened: readonly TreeIno
   }
 }
 
-/** Drops an inode if it is there and has no name. */
+/**
+ * Drops an inode if it is there, has no name, and nobody has it open. Whoever holds a grant of it may: the server takes
+ * them all back first, as a session would that unlinks, and so hears of it.
+ */
 async function drop(state: ServerState, { tree, ino }: TreeInode): Promise<void> {
   if (state.volume.info.readOnly) return;
-  const log = new ChangeLog();
-  log.dropInode(tree, ino);
-  const nothing = new Uint8Array(0);
-  const changes = log.bytes.subarray(0, log.length);
+  const range = inodeRange(tree, ino);
+  await state.takeForServer(range);
   try {
+    if (state.openInodes.keepNameless(tree, ino)) return;
+    const log = new ChangeLog();
+    log.dropInode(tree, ino);
+    const nothing = new Uint8Array(0);
+    const changes = log.bytes.subarray(0, log.length);
     const { refused } = await state.volume.apply(
       { changeCount: 1, changes, checksums: nothing, data: nothing },
       null,
@@ -62,5 +64,7 @@ async function drop(state: ServerState, { tree, ino }: TreeInode): Promise<void>
   } catch (error) {
     if (!(error instanceof FsError)) throw error;
     state.log(`inode ${ino} of tree ${tree} has no name and could not be dropped: ${error.message}`);
+  } finally {
+    state.giveFromServer(range);
   }
 }

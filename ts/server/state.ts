@@ -18,8 +18,9 @@ import {
   RANGES_MAX,
   SESSIONS_MAX,
 } from '../util/limits.ts';
+import type { TreeRange } from '../util/range.ts';
 import { MessageCounters } from '../wire/counters.ts';
-import type { ModeChange } from '../wire/message.ts';
+import { Mode, type ModeChange } from '../wire/message.ts';
 import { CommitPolicy } from './commit.ts';
 import { RevokeLog } from './revoke_log.ts';
 import type { Session } from './session.ts';
@@ -39,6 +40,9 @@ export interface ServerOptions {
   readonly commitIntervalMs?: number;
   readonly commitDirtyBytes?: number;
 }
+
+/** The server's own number in the grant table; sessions have greater ones. */
+const SERVER_ITSELF = 0;
 
 export class ServerState {
   readonly volume: Volume;
@@ -88,6 +92,7 @@ export class ServerState {
     this.leaseMs = options.leaseMs ?? LEASE_MS;
     this.startedMs = options.clock.nowMs();
     this.writableTrees = options.volume.writableTrees();
+    this.table.openSession(SERVER_ITSELF);
     this.revokes = new RevokeLog(options.clock, this.table);
     this.commit = new CommitPolicy({
       clock: options.clock,
@@ -97,6 +102,23 @@ export class ServerState {
       onBegin: () => this.#markDurable(),
       log: options.log,
     });
+  }
+
+  /** Takes a range for the server itself: resolves when no session holds any of it. `giveFromServer` ends it. */
+  takeForServer(range: TreeRange): Promise<void> {
+    return new Promise((resolve) => {
+      const operation = this.table.acquire(SERVER_ITSELF, [{ ...range, mode: Mode.write }]);
+      this.whenGranted(operation, () => {
+        this.table.announce(operation);
+        resolve();
+      });
+      this.deliver();
+    });
+  }
+
+  giveFromServer(range: TreeRange): void {
+    this.table.release(SERVER_ITSELF, [{ ...range, oldMode: Mode.write, newMode: Mode.none }], 0);
+    this.deliver();
   }
 
   newSessionId(): number {

@@ -32,6 +32,20 @@ test('unused numbers at the top come back, used ones and those of others do not'
   expect(runs.next(5)).toBe(421);
 });
 
+test('numbers that another session may remember are not given again', () => {
+  const runs = new InodeRuns();
+  runs.open(5, 300);
+  runs.take(1, 5, 100);
+  runs.granted(2, 5, 310, 311);
+  runs.granted(1, 5, 301, 302);
+  runs.giveBack(1, 5, 305);
+  expect(runs.next(5)).toBe(401);
+  runs.take(2, 5, 100);
+  runs.granted(2, 5, 410, 411);
+  runs.giveBack(2, 5, 305);
+  expect(runs.next(5)).toBe(401);
+});
+
 test('numbers end below the highest', () => {
   const runs = new InodeRuns();
   runs.open(5, INODE_NUMBER_MAX - 3);
