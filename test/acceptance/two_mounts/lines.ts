@@ -3,5 +3,6 @@
 
 import type { AcceptanceLine } from '../acceptance.ts';
 import { NEXT_CALL } from './next_call.ts';
+import { STRESS } from './stress.ts';
 
-export const TWO_MOUNTS: readonly AcceptanceLine[] = [NEXT_CALL];
+export const TWO_MOUNTS: readonly AcceptanceLine[] = [NEXT_CALL, STRESS];
