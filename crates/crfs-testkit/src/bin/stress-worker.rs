@@ -17,7 +17,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Mutex;
 
-use crfs_testkit::history::{ABSENT, END, Kind, NAMES_PER_GROUP, NO_DIRECTORY, Record, attribute, identity};
+use crfs_testkit::history::{
+    ABSENT, END, Kind, NAMES_PER_GROUP, NO_DIRECTORY, Record, attribute, identity, packed,
+};
 use support::sys::{self, Fd, Mapping, Stat, Sys, c, now};
 use support::{Arguments, Random, Result, at, main_of, say};
 
@@ -140,7 +142,7 @@ impl Worker {
             let name = if errno < 0 { "wrong content".to_owned() } else { sys::errno_name(errno) };
             say(&format!("worker {}: {what}: {name} at {}", self.number, times.0))?;
         }
-        self.record(times, Kind::Fault, &[self.actions as i64, i64::from(errno)])
+        self.record(times, Kind::Fault, &[self.actions as i64, i64::from(errno), packed(what)])
     }
 
     fn next_identity(&mut self, name: i64) -> i64 {
