@@ -85,6 +85,11 @@ export declare class NativeVolume {
    * items. Completes with the number to go on from, or -1.
    */
   finishDeletes(ticket: number, tree: number, from: number, work: number, keep: Float64Array): void
+  /**
+   * Job: the inodes of `tree` that wait for their deletion, from number `from` on, `count` at most. Completes with their
+   * numbers as f64 (little-endian) in `bytes`.
+   */
+  orphans(ticket: number, tree: number, from: number, count: number): void
   /** Job: makes everything applied so far durable. Completes with the generation of the commit. */
   commit(ticket: number): void
   /**

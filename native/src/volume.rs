@@ -396,6 +396,19 @@ impl NativeVolume {
         self.batches.submit(ticket, job);
     }
 
+    /// Job: the inodes of `tree` that wait for their deletion, from number `from` on, `count` at most. Completes with their
+    /// numbers as f64 (little-endian) in `bytes`.
+    #[napi]
+    pub fn orphans(&self, ticket: u32, tree: f64, from: f64, count: u32) {
+        let volume = Arc::clone(&self.volume);
+        self.read(ticket, move || {
+            outcome(volume.orphans(tree as u64, from as u64, count as usize), |found| Outcome {
+                bytes: Some(found.iter().flat_map(|ino| (*ino as f64).to_le_bytes()).collect()),
+                ..Outcome::default()
+            })
+        });
+    }
+
     /// Job: makes everything applied so far durable. Completes with the generation of the commit.
     #[napi]
     pub fn commit(&self, ticket: u32) {

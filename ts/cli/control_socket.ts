@@ -16,6 +16,7 @@ const REQUEST_BYTES_MAX = 4096;
 
 export type ControlRequest =
   | { readonly op: 'stats' }
+  | { readonly op: 'status' }
   | { readonly op: 'unmount'; readonly lazy: boolean; readonly force: boolean };
 
 export type ControlAnswer =

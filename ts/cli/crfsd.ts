@@ -7,6 +7,7 @@
 //     [--insecure]
 //   crfsd info IMAGE [--json]
 //   crfsd stats ADDRESS [--json]
+//   crfsd status ADDRESS [--json]
 
 import { resolve } from 'node:path';
 import { Command, Option } from 'clipanion';
@@ -20,6 +21,7 @@ import { report } from './report.ts';
 import { serve } from './serve.ts';
 import { serverStats } from './server_stats.ts';
 import { parseCount, parseSize } from './size.ts';
+import { serverStatusText } from './status.ts';
 
 class MkfsCommand extends CrfsCommand {
   static override paths = [['mkfs']];
@@ -128,4 +130,21 @@ class StatsCommand extends CrfsCommand {
   }
 }
 
-await runProgram('crfsd', [MkfsCommand, ServeCommand, InfoCommand, StatsCommand]);
+class StatusCommand extends CrfsCommand {
+  static override paths = [['status']];
+  static override usage = Command.Usage({
+    description: 'show who holds and waits for what at a server on this machine',
+    examples: [['Of a server on a unix socket', 'crfsd status unix:/run/crfsd.sock']],
+  });
+
+  address: string = Option.String({ name: 'ADDRESS' });
+  json: boolean = Option.Boolean('--json', false, { description: 'one JSON object' });
+
+  async work(): Promise<number> {
+    const stats = await serverStats(parseAddress(this.address, 'ADDRESS'));
+    this.context.stdout.write(this.json ? report(stats, true) : serverStatusText(stats));
+    return Exit.ok;
+  }
+}
+
+await runProgram('crfsd', [MkfsCommand, ServeCommand, InfoCommand, StatsCommand, StatusCommand]);

@@ -4,6 +4,7 @@
 //
 //   mount.crfs SOURCE DIR [-o OPTIONS]       also called by mount(8) as /sbin/mount.crfs, with [-sfnv] [-N ns] [-t type]
 //   mount.crfs stats DIR [--json]
+//   mount.crfs status DIR [--json]
 //
 // Without --foreground it returns when the mount stands, and a process in the background serves it
 // (mount_process.ts). -f is mount(8)'s "fake": everything is checked, nothing is mounted.
@@ -20,6 +21,7 @@ import { stderrLog } from './log.ts';
 import { parseMountOptions } from './mount_options.ts';
 import { runMount } from './mount_process.ts';
 import { report } from './report.ts';
+import { type MountStatus, mountStatusText } from './status.ts';
 
 /** Where a mount in the background logs without `-o log=`. */
 const DEFAULT_LOG_FILE = '/var/log/crfs-mount.log';
@@ -85,6 +87,17 @@ class MountCommand extends CrfsCommand {
   }
 }
 
+/** What the process that serves a mount answers. @throws CliError */
+async function askMount(directory: string, op: 'stats' | 'status'): Promise<object> {
+  const mount = await findCrfsMount(directory);
+  const reply = await askControl(mount.device, { op });
+  if (reply === undefined)
+    throw new CliError(`${directory}: the process of this mount has ended`, Exit.failed);
+  reply.forget();
+  if (!reply.answer.ok) throw new CliError(reply.answer.error, reply.answer.exitCode);
+  return reply.answer.stats ?? {};
+}
+
 class StatsCommand extends CrfsCommand {
   static override paths = [['stats']];
   static override usage = Command.Usage({ description: 'print the live counters of a mount' });
@@ -93,15 +106,25 @@ class StatsCommand extends CrfsCommand {
   json: boolean = Option.Boolean('--json', false, { description: 'one JSON object' });
 
   async work(): Promise<number> {
-    const mount = await findCrfsMount(this.directory);
-    const reply = await askControl(mount.device, { op: 'stats' });
-    if (reply === undefined)
-      throw new CliError(`${this.directory}: the process of this mount has ended`, Exit.failed);
-    reply.forget();
-    if (!reply.answer.ok) throw new CliError(reply.answer.error, reply.answer.exitCode);
-    this.context.stdout.write(report(reply.answer.stats ?? {}, this.json));
+    this.context.stdout.write(report(await askMount(this.directory, 'stats'), this.json));
     return Exit.ok;
   }
 }
 
-await runProgram('mount.crfs', [MountCommand, StatsCommand]);
+class StatusCommand extends CrfsCommand {
+  static override paths = [['status']];
+  static override usage = Command.Usage({
+    description: 'show what a mount holds, what is dirty in it and what waits',
+  });
+
+  directory: string = Option.String({ name: 'DIR' });
+  json: boolean = Option.Boolean('--json', false, { description: 'one JSON object' });
+
+  async work(): Promise<number> {
+    const status = (await askMount(this.directory, 'status')) as MountStatus;
+    this.context.stdout.write(this.json ? report(status, true) : mountStatusText(status));
+    return Exit.ok;
+  }
+}
+
+await runProgram('mount.crfs', [MountCommand, StatsCommand, StatusCommand]);

@@ -32,6 +32,7 @@ import type { Log } from './log.ts';
 import type { MountSettings } from './mount_options.ts';
 import { findMount } from './mountinfo.ts';
 import { nativeCrc32c, nativeSectorSums } from './native_checksums.ts';
+import type { MountStatus } from './status.ts';
 
 /** Time for a server to take the connection, milliseconds. */
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -149,6 +150,7 @@ class MountProcess {
   }
 
   #answer(asked: ControlRequest): Promise<ControlAnswer> {
+    if (asked.op === 'status') return Promise.resolve({ ok: true, stats: this.#status() });
     if (asked.op === 'stats') return Promise.resolve({ ok: true, stats: this.#stats() });
     return this.#unmount(asked.force ? 'force' : asked.lazy ? 'lazy' : 'plain');
   }
@@ -217,6 +219,38 @@ class MountProcess {
     await this.#control?.close();
     log(`${sourceText} unmounted from ${directory}`);
     return fault === null ? Exit.ok : Exit.bug;
+  }
+
+  #status(): MountStatus {
+    const { sourceText, directory } = this.#request;
+    const { parked, parkedBytes, nodes, names, staled } = this.#server.counters();
+    const session = this.#client.stats();
+    return {
+      source: sourceText,
+      directory,
+      connected: this.#lost === undefined,
+      grants: {
+        read: session.readRanges,
+        write: session.writeRanges,
+        leaving: session.leavingRanges,
+        contendedInodes: session.contendedInodes,
+      },
+      dirty: {
+        bytes: session.dirtyBytes,
+        files: session.dirtyFiles,
+        unsentChanges: session.unsentChanges,
+        batchesInFlight: session.batchesInFlight,
+      },
+      cache: {
+        itemBytes: session.cacheBytes,
+        items: session.cacheItems,
+        dataBytes: session.dataCacheBytes,
+        boundBytes: session.cacheBytesMax,
+      },
+      waiting: { requests: parked, bytes: parkedBytes },
+      kernel: { inodes: nodes, names, askedAgain: staled },
+      revokes: this.#client.revokes(),
+    };
   }
 
   #stats(): object {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Asks a running crfsd for its counters, over the protocol: `stats` needs no session on this machine.
 
+import type { ServerStats } from '../server/stats.ts';
 import { connectSocket } from '../sys/socket_transport.ts';
 import { SystemClock } from '../sys/system_clock.ts';
 import { Errno } from '../util/errno.ts';
@@ -12,7 +13,7 @@ import { nativeCrc32c } from './native_checksums.ts';
 const TIMEOUT_MS = 10_000;
 
 /** @throws CliError - nobody answers there, or it is no crfsd. */
-export async function serverStats(address: Address): Promise<object> {
+export async function serverStats(address: Address): Promise<ServerStats> {
   try {
     const transport = await connectSocket(address, TIMEOUT_MS);
     const peer = new Peer({ transport, side: 'client', clock: new SystemClock(), crc32c: nativeCrc32c });
@@ -23,7 +24,7 @@ export async function serverStats(address: Address): Promise<object> {
     });
     const reply = await peer.request('stats', {}, { timeoutMs: TIMEOUT_MS });
     peer.close(0, 'done');
-    return JSON.parse(reply.fields.json) as object;
+    return JSON.parse(reply.fields.json) as ServerStats;
   } catch (error) {
     const text = messageOf(error);
     const name = formatAddress(address);

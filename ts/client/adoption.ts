@@ -12,7 +12,7 @@ import { sectorCeil } from '../item/apply_extent.ts';
 import { cutExtent, ExtentType, extentLength, extentType } from '../item/extent_data.ts';
 import { DERIVED, ItemType } from '../item/key.ts';
 import { CorruptionError, ProtocolError } from '../util/errors.ts';
-import type { Key, TreeRange } from '../util/range.ts';
+import { inodeRange, type Key, rangesOverlap, type TreeRange } from '../util/range.ts';
 import { RangeForest } from '../util/range_map.ts';
 import { type ItemPage, readItemPage } from '../wire/item_page.ts';
 import {
@@ -52,9 +52,20 @@ export function adoptReply(core: Core, asked: Acquire, reply: AcquireReply, body
   }
   const unknown: ModeChange[] = [];
   for (const grant of reply.grants) adoptGrant(core, known, grant, unknown);
+  noteOpenElsewhere(core, reply);
   core.space.add(reply.space, asked.spaceWanted);
   adoptData(core, reply, body, at);
   return unknown;
+}
+
+/** Of the inodes that may be unlinked now, which ones others have open. */
+function noteOpenElsewhere(core: Core, { grants, openElsewhere }: AcquireReply): void {
+  for (const node of core.openElsewhere) {
+    const range = inodeRange(core.treeOf(node), core.inoOf(node));
+    const isAnew = grants.some((grant) => grant.mode === Mode.write && rangesOverlap(grant, range));
+    if (isAnew) core.openElsewhere.delete(node);
+  }
+  for (const { tree, ino } of openElsewhere) core.openElsewhere.add(core.nodeOf(tree, ino));
 }
 
 function adoptGrant(core: Core, known: RangeForest<boolean>, grant: GrantRange, unknown: ModeChange[]): void {

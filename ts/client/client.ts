@@ -11,10 +11,11 @@
 
 import type { Clock, Timer } from '../util/clock.ts';
 import type { Crc32c } from '../util/crc32c.ts';
+import type { DurationReport } from '../util/durations.ts';
 import { Errno } from '../util/errno.ts';
 import { ConnectionError, errorText, FsError } from '../util/errors.ts';
 import type { MessageCounters } from '../wire/counters.ts';
-import { type GreetingReply, PROTOCOL_VERSION } from '../wire/message.ts';
+import { type GreetingReply, Mode, PROTOCOL_VERSION } from '../wire/message.ts';
 import { type IncomingNotice, Peer } from '../wire/peer.ts';
 import type { Transport } from '../wire/transport.ts';
 import type { Batch } from './batch.ts';
@@ -69,6 +70,14 @@ export interface ClientStats {
   dataCacheBytes: number;
   dirtyBytes: number;
   heldRanges: number;
+  readRanges: number;
+  writeRanges: number;
+  /** Ranges that are being given back. */
+  leavingRanges: number;
+  contendedInodes: number;
+  dirtyFiles: number;
+  unsentChanges: number;
+  batchesInFlight: number;
   openFiles: number;
   operations: number;
   misses: number;
@@ -168,6 +177,7 @@ export class Client {
     core.writeBack.start(peer, greeting.limits.batchesInFlight);
     const neighbours = new NeighbourReader();
     this.#giver = new Giver(core, peer);
+    core.sayClosed = (file, isNameless) => void this.#giver.closed(file, isNameless);
     this.#evictor = new Evictor(core, this.#giver);
     const onBroken = (error: Error): void => peer.close(Errno.EPROTO, error.message);
     this.#data = new DataFetcher({ core, peer, errnoOf: (error) => this.#fetcher.errnoOf(error), onBroken });
@@ -186,6 +196,11 @@ export class Client {
     core.topUp = (tree) => this.#fetcher.topUp(tree);
     this.operations = new ClientOperations(core, this.#fetcher, neighbours, () => this.sync());
     this.#setPing();
+  }
+
+  /** What the session knows and holds: for simulations, which check it. */
+  get inner(): Core {
+    return this.#core;
   }
 
   /** Tells whose caches must follow the grants: from the moment of the mount on. */
@@ -275,8 +290,8 @@ export class Client {
     const core = this.#core;
     const { writeBack } = core;
     if (!(await writeBack.whenApplied(writeBack.flushLog()))) return core.ended;
+    // Asked for even with nothing of our own: what others wrote and we have seen may not be durable yet.
     const number = writeBack.applied;
-    if (writeBack.durable >= number) return core.ended;
     try {
       const reply = await this.peer.request('sync', { batch: number });
       writeBack.durable = Math.max(writeBack.durable, reply.fields.durable);
@@ -308,8 +323,19 @@ export class Client {
     return result === 0 && core.lostErrno !== 0 ? -core.lostErrno : result;
   }
 
+  /** How long it took to give grants back, by the mode that could stay. */
+  revokes(): Record<string, DurationReport> {
+    return this.#giver.report();
+  }
+
   stats(): ClientStats {
     const core = this.#core;
+    let readRanges = 0;
+    let writeRanges = 0;
+    core.held.forEach((_tree, _start, _end, mode) => {
+      if (mode === Mode.write) writeRanges++;
+      else readRanges++;
+    });
     return {
       cacheBytes: core.items.usedBytes,
       cacheBytesMax: core.cacheBytes,
@@ -317,6 +343,13 @@ export class Client {
       dataCacheBytes: core.files.cleanBytes,
       dirtyBytes: core.writeBack.dirtyBytes,
       heldRanges: core.held.size,
+      readRanges,
+      writeRanges,
+      leavingRanges: core.leaving.size,
+      contendedInodes: core.contention.size,
+      dirtyFiles: core.files.dirty.size,
+      unsentChanges: core.writeBack.unsentChanges,
+      batchesInFlight: core.writeBack.batchesInFlight,
       openFiles: core.files.count,
       operations: core.hits,
       misses: core.misses,

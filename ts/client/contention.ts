@@ -34,6 +34,11 @@ export class Contention {
     return this.#untilMs > 0 && this.#clock.nowMs() < this.#untilMs;
   }
 
+  /** Contended inodes, some of them perhaps not any more. */
+  get size(): number {
+    return this.#inodes.size;
+  }
+
   /** A part of an inode is revoked. */
   note(node: number, isLarge: boolean): void {
     if (this.#inodes.size >= CONTENDED_INODES_MAX) this.#inodes.clear();

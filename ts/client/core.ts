@@ -24,6 +24,7 @@ import type { TreeRange } from '../util/range.ts';
 import { RangeForest } from '../util/range_map.ts';
 import { Mode } from '../wire/message.ts';
 import { Contention } from './contention.ts';
+import type { FileState } from './file_state.ts';
 import { Files } from './files.ts';
 import { InodeNumbers } from './inode_numbers.ts';
 import { ItemCache } from './item_cache.ts';
@@ -96,6 +97,8 @@ export class Core {
   lostErrno = 0;
   /** Inodes without a name that are still open or known to the kernel, by node. */
   readonly orphans: Set<number> = new Set();
+  /** Inodes, by node, that other clients had open when this one was granted them: it must not drop them. */
+  readonly openElsewhere: Set<number> = new Set();
   /** Next index of directories, by node: as long as the rest of the index is held. */
   readonly nextIndex: Map<number, number> = new Map();
   /** What it was when that was lost: others can only have gone on from there. */
@@ -107,6 +110,9 @@ export class Core {
   readAhead: (want: DataWant) => void = () => {};
   /** Asks for space and numbers before they run out; set by the client. */
   topUp: (tree: number) => void = () => {};
+
+  /** Tells the server that an inode is not used any more; set by the client. */
+  sayClosed: (file: FileState, isNameless: boolean) => void = () => {};
 
   hits = 0;
   misses = 0;
@@ -369,7 +375,12 @@ export class Core {
     });
   }
 
+  /** Remembers a directory's next index; not while it is being given back, or others would move it unseen. */
   setNextIndex(node: number, index: number): void {
+    if (this.isLeaving(this.treeOf(node), this.inoOf(node), ItemType.dirIndex, index, index + 1)) {
+      this.nextIndex.delete(node);
+      return;
+    }
     if (this.nextIndex.size >= NEXT_INDEX_MAX) this.nextIndex.clear();
     this.nextIndex.set(node, index);
   }

@@ -7,8 +7,8 @@
 import { Errno } from '../util/errno.ts';
 import { CorruptionError, FsError, ProtocolError } from '../util/errors.ts';
 import { WANTS_MAX } from '../util/limits.ts';
-import { compareKey, type TreeRange } from '../util/range.ts';
-import { type Acquire, Mode, type ModeChange, type Want } from '../wire/message.ts';
+import { compareKey, inodeRange, type TreeRange } from '../util/range.ts';
+import { type Acquire, Mode, type ModeChange, type Want, WantFlags } from '../wire/message.ts';
 import type { Peer } from '../wire/peer.ts';
 import { adoptReply } from './adoption.ts';
 import type { Core } from './core.ts';
@@ -45,6 +45,8 @@ export class Fetcher {
   readonly #peer: Peer;
   readonly #data: DataFetcher;
   readonly #options: FetcherOptions;
+  /** Something was asked for that the server keeps for us until we are done. */
+  #mayKeep = false;
   #gathering: Gathering | null = null;
   readonly #inFlight = new Set<{ readonly asked: Acquire; readonly done: Promise<number> }>();
 
@@ -75,6 +77,25 @@ export class Fetcher {
     return result;
   }
 
+  /** An operation that may have asked to keep what it got is over. */
+  done(): void {
+    if (!this.#mayKeep || this.#core.ended !== 0) return;
+    this.#mayKeep = false;
+    this.#peer.notify('done', {});
+  }
+
+  /** Makes other clients send what they have changed of an inode. @returns 0 or a negative errno */
+  async flushOthers(tree: number, ino: number): Promise<number> {
+    const core = this.#core;
+    const range = inodeRange(tree, ino);
+    // Nobody can write what is held here.
+    if (core.ended !== 0 || core.held.covers(range, Mode.read)) return core.ended;
+    const gathering = newGathering();
+    gathering.wants.push({ ...range, mode: Mode.read, flags: WantFlags.flushOnly });
+    this.#send(gathering);
+    return gathering.done;
+  }
+
   /** Asks for more space and numbers before they run out. */
   topUp(tree: number): void {
     const core = this.#core;
@@ -94,9 +115,11 @@ export class Fetcher {
 
   async #acquire(missing: Missing): Promise<number> {
     const waits: Promise<number>[] = [];
-    if (missing.isOwn && this.#inFlight.size < OWN_ACQUIRES_MAX) {
+    if (missing.isOwn && (missing.keeps || this.#inFlight.size < OWN_ACQUIRES_MAX)) {
       const gathering = newGathering();
-      gathering.wants.push(...missing.wants);
+      const keep = missing.keeps ? WantFlags.keep : 0;
+      if (missing.keeps) this.#mayKeep = true;
+      for (const want of missing.wants) gathering.wants.push({ ...want, flags: want.flags | keep });
       gathering.wantsData = missing.wantsData;
       queueMicrotask(() => this.#send(gathering));
       waits.push(gathering.done);

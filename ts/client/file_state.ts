@@ -83,6 +83,9 @@ export class FileState {
   opens = 0;
   writers = 0;
 
+  /** The server was told that it is open: it must be told when it is closed. */
+  isToldOpen = false;
+
   runs: Run[] = [];
   /** When the oldest byte in `runs` was written, milliseconds of the clock. */
   dirtySinceMs = 0;
@@ -123,6 +126,7 @@ export class FileState {
   get isIdle(): boolean {
     return (
       this.opens === 0 &&
+      !this.isToldOpen &&
       this.runs.length === 0 &&
       !this.isCutPending &&
       this.pending.length === 0 &&

@@ -25,6 +25,7 @@ import {
 import { inodeMode, inodeSize, isDirectory } from '../item/inode_item.ts';
 import { ItemType } from '../item/key.ts';
 import type { Clock } from '../util/clock.ts';
+import { type DurationReport, Durations } from '../util/durations.ts';
 import { OPEN_INODES_MAX, RANGES_MAX } from '../util/limits.ts';
 import { type Key, rangesOverlap, type TreeRange } from '../util/range.ts';
 import { Mode, type ModeChange, type TreeInode } from '../wire/message.ts';
@@ -48,14 +49,31 @@ export interface Giving extends TreeRange {
 export class Giver {
   readonly #core: Core;
   readonly #peer: Peer;
+  readonly #durations = new Map<string, Durations>();
 
   constructor(core: Core, peer: Peer) {
     this.#core = core;
     this.#peer = peer;
   }
 
+  /** How long the givings took, by the mode that stayed. */
+  report(): Record<string, DurationReport> {
+    const report: Record<string, DurationReport> = {};
+    for (const [kind, durations] of this.#durations) report[kind] = durations.report();
+    return report;
+  }
+
   /** Brings the ranges down to their modes. Resolves when the release is sent. */
   async give(ranges: readonly Giving[]): Promise<void> {
+    const startMs = this.#core.clock.nowMs();
+    await this.#give(ranges);
+    const kind = ranges.some((range) => range.newMode === Mode.none) ? 'to none' : 'to read';
+    const durations = this.#durations.get(kind) ?? new Durations();
+    this.#durations.set(kind, durations);
+    durations.add(this.#core.clock.nowMs() - startMs);
+  }
+
+  async #give(ranges: readonly Giving[]): Promise<void> {
     const core = this.#core;
     for (const range of ranges) {
       noteContention(core, range);
@@ -149,12 +167,36 @@ export class Giver {
     return Math.min(place, core.writeBack.flushLog());
   }
 
+  /** Says that an inode is not used any more, when what was changed about it is applied. */
+  async closed(file: FileState, isNameless: boolean): Promise<void> {
+    const core = this.#core;
+    const { tree, ino } = file;
+    const place = this.#flush([prefixOf(tree, ino)]);
+    if (place > core.writeBack.appliedPlace) await core.writeBack.whenApplied(place);
+    // It may have been opened again meanwhile; then it says so when it is closed for good.
+    if (core.ended !== 0 || (file.opens > 0 && !isNameless)) return;
+    file.isToldOpen = false;
+    core.files.settle(file);
+    const afterBatch = core.writeBack.applied;
+    this.#peer.notify('closed', { inodes: [{ tree, ino, isNameless }], afterBatch });
+  }
+
   /** Sends a release of what is clean already. */
   release(changes: readonly ModeChange[], ranges: readonly TreeRange[]): void {
     const core = this.#core;
     const open: TreeInode[] = [];
     for (const range of ranges) {
-      for (const { opens, tree, ino } of filesIn(core, range)) if (opens > 0) open.push({ tree, ino });
+      for (const node of core.orphans) {
+        const tree = core.treeOf(node);
+        const ino = core.inoOf(node);
+        if (rangesOverlap(range, prefixOf(tree, ino))) core.files.make(node, tree, ino);
+      }
+      for (const file of filesIn(core, range)) {
+        const { tree, ino } = file;
+        if (file.opens === 0 && !core.orphans.has(file.node)) continue;
+        file.isToldOpen = true;
+        open.push({ tree, ino });
+      }
     }
     const afterBatch = core.writeBack.applied;
     for (let at = 0; at < changes.length || at < open.length; at += Math.min(RANGES_MAX, OPEN_INODES_MAX)) {

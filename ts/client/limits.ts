@@ -77,5 +77,7 @@ export const CONTENDED_INODES_MAX = 65_536;
 export const CONTENDED_WHOLE_BYTES: number = 64 * KIB;
 /** Ranges of one operation that are remembered while it runs. A rename needs some twenty. */
 export const NEEDS_MAX = 128;
+/** Times that a contended operation may miss something before it asks to keep what it gets: most need three at most. */
+export const TRIES_BEFORE_KEEPING = 5;
 /** Acquires on their way at which contending operations share one again. */
 export const OWN_ACQUIRES_MAX = 128;

@@ -19,6 +19,8 @@ export class Missing {
   data: DataWant[] = [];
   /** The wants are all that one operation needs, to be had together and in an acquire of their own. */
   isOwn = false;
+  /** Nothing of them may be revoked until the operation is over. */
+  keeps = false;
   /** The data of small files among the wants is needed too, most likely. */
   wantsData = false;
   /** Bytes of space. */

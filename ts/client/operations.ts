@@ -9,12 +9,14 @@
 // returns MISS; the caller then awaits `fetchMissing()` *in the same turn* and runs the operation again with the
 // same arguments:
 //
-//   for (;;) {
+//   for (let tries = 1; ; tries++) {
 //     const result = operations.lookup(dir, name, attr);
 //     if (result !== MISS) return result;
-//     const error = await operations.fetchMissing();
+//     const error = await operations.fetchMissing(tries);
 //     if (error < 0) return error;
 //   }
+//
+// and `operations.done(tries)` at the end, however it ends.
 //
 // Arguments that are views into a request region must be copied before that await. Nothing here throws, and
 // nothing here allocates when everything is held.
@@ -164,9 +166,14 @@ export interface Operations {
   /**
    * Gets what the operation that just returned MISS noted. To be called before any other operation is run.
    *
+   * @param tries - how often the operation has missed something. One that others hold up again and again gets the
+   *   right to keep what it was given until `done`.
    * @returns 0: run the operation again; negative: answer the request with it.
    */
-  fetchMissing(): Promise<number>;
+  fetchMissing(tries: number): Promise<number>;
+
+  /** An operation that had missed something `tries` times is over. */
+  done(tries: number): void;
 
   /**
    * Finds a name. The kernel holds one reference more on `out.node` when 0 is answered.

@@ -115,6 +115,16 @@ export class WriteBack {
     return this.#closedBytes + this.open.bytes + this.#options.unloggedBytes();
   }
 
+  /** Changes that are in the log and were not sent. */
+  get unsentChanges(): number {
+    return this.#closed.reduce((sum, batch) => sum + batch.log.count, this.open.log.count);
+  }
+
+  /** Batches that were sent and not answered. */
+  get batchesInFlight(): number {
+    return this.#inFlight.length;
+  }
+
   get isClean(): boolean {
     return (
       this.open.log.count === 0 &&

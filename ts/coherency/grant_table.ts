@@ -22,6 +22,11 @@
 // - `extend` and `trim` widen a granted operation's ranges over keys that nobody else holds or wants, and give back
 //   what turned out to be too much; before `announce` only.
 //
+// - An operation that is held up by others' changes again and again is granted to *keep*: until its session says that it
+//   is done, nothing is revoked of the session, and its operations do not wait behind earlier ones. One session at a
+//   time, so that two keepers never wait for each other; everybody else answers revokes as always. The caller bounds
+//   the time.
+//
 // Modes beyond read and write find their place in mode.ts; nothing here knows more than `modesConflict`.
 
 import { assert } from '../util/assert.ts';
@@ -54,13 +59,24 @@ export interface Operation {
   order: number;
   readonly session: number;
   readonly wants: readonly GrantRange[];
+  /** It keeps what it is given until its session is done. */
+  readonly keeps: boolean;
   /** What it was given beyond what its session held already. */
   readonly grants: NewGrant[];
+}
+
+/** An operation that waits. */
+export interface Wait {
+  readonly operation: Operation;
+  /** Sessions that hold what it wants. Empty when it waits for others to be served first. */
+  readonly heldBy: readonly number[];
 }
 
 export type Output =
   /** The operation holds all its wants: read what the reply needs, send it, then `announce`. */
   | { readonly kind: 'granted'; readonly operation: Operation }
+  /** The session keeps from now on: the caller sees to it that `done` is called in time. */
+  | { readonly kind: 'keeps'; readonly session: number }
   /** To be sent to the session as one revoke. */
   | { readonly kind: 'revoke'; readonly session: number; readonly ranges: readonly ModeChange[] };
 
@@ -100,6 +116,9 @@ export class GrantTable {
   readonly #candidates = new Set<Operation>();
   #outputs: Output[] = [];
   readonly #revokes = new Map<number, ModeChange[]>();
+  /** The session that keeps, and operations that wait to be the next one's. */
+  #keeper: number | null = null;
+  #nextKeepers: Operation[] = [];
   #order = 0;
 
   /** Operations that wait. */
@@ -132,6 +151,8 @@ export class GrantTable {
       (output) => (output.kind === 'granted' ? output.operation.session : output.session) !== session,
     );
     for (const operation of this.#waiters.ofSession(session)) this.#forget(operation);
+    this.#nextKeepers = this.#nextKeepers.filter((operation) => operation.session !== session);
+    if (this.#keeper === session) this.#handOn();
     own.held.forEach((tree, start, end) => {
       const range = { tree, start, end };
       this.#holders.put(session, range, Mode.none);
@@ -144,14 +165,26 @@ export class GrantTable {
    * A session asks for the ranges of one operation. The answer comes as a `granted` output, now or later.
    *
    * @param wants - in any order; where they overlap the greater mode counts
+   * @param keeps - nothing of it may be revoked before `done`
    */
-  acquire(session: number, wants: readonly GrantRange[]): Operation {
+  acquire(session: number, wants: readonly GrantRange[], keeps = false): Operation {
     const own = this.#own(session);
-    const operation: Operation = { order: 0, session, wants: normalise(wants), grants: [] };
+    const operation: Operation = { order: 0, session, wants: normalise(wants), keeps, grants: [] };
     if (own.queue.length > 0) own.queue.push({ kind: 'acquire', operation });
     else this.#enter(operation);
     this.#wake();
     return operation;
+  }
+
+  /** A session that keeps has no more need to. */
+  done(session: number): void {
+    if (this.#keeper !== session) return;
+    this.#handOn();
+    const own = this.#own(session);
+    const deferred = own.deferred;
+    own.deferred = [];
+    for (const range of deferred) this.#sendRevoke(own, range);
+    this.#wake();
   }
 
   /** The reply of a granted operation was put on the stream: revokes may follow it. */
@@ -308,6 +341,36 @@ export class GrantTable {
     return !this.#holders.forEachIn(range, () => false);
   }
 
+  /** Whether a part of `range` was asked back of the session and is still held in a greater mode. */
+  isRevoking(session: number, range: TreeRange): boolean {
+    const own = this.#sessions.get(session);
+    return own !== undefined && !own.revoking.forEachIn(range, () => false);
+  }
+
+  /** Operations that wait, in order of arrival, and who stands in their way; `count` at most. For reports. */
+  waits(count: number): Wait[] {
+    return this.#waiters.inOrder(count).map((operation) => {
+      const heldBy = new Set<number>();
+      for (const want of operation.wants) {
+        this.#holders.forEachIn(want, (_start, _end, holders) => {
+          if (!modesConflict(holders.mode, want.mode)) return true;
+          for (const session of holders.sessions) if (session !== operation.session) heldBy.add(session);
+          return true;
+        });
+      }
+      return { operation, heldBy: [...heldBy] };
+    });
+  }
+
+  /** Ranges that a session holds in each mode. */
+  heldModes(session: number): Map<Mode, number> {
+    const modes = new Map<Mode, number>();
+    this.#sessions.get(session)?.held.forEach((_tree, _start, _end, mode) => {
+      modes.set(mode, (modes.get(mode) ?? 0) + 1);
+    });
+    return modes;
+  }
+
   /** Whether the session holds all of `range` in a mode that satisfies `mode`. */
   covers(session: number, range: TreeRange, mode: Mode): boolean {
     return this.#sessions.get(session)?.held.covers(range, mode) ?? false;
@@ -358,8 +421,23 @@ export class GrantTable {
     return own;
   }
 
+  /** The next one may keep. */
+  #handOn(): void {
+    this.#keeper = null;
+    const next = this.#nextKeepers.shift();
+    if (next !== undefined) this.#enter(next);
+  }
+
   /** Puts an operation among the waiters, to be tried at once. */
   #enter(operation: Operation): void {
+    if (operation.keeps && this.#keeper !== operation.session) {
+      if (this.#keeper !== null) {
+        this.#nextKeepers.push(operation);
+        return;
+      }
+      this.#keeper = operation.session;
+      this.#outputs.push({ kind: 'keeps', session: operation.session });
+    }
     operation.order = ++this.#order;
     this.#waiters.add(operation);
     this.#candidates.add(operation);
@@ -411,7 +489,10 @@ export class GrantTable {
 
   /** Whether nobody stands in the way of `piece`; asks the holders that do. */
   #clear(operation: Operation, piece: GrantRange): boolean {
-    if (this.#waiters.conflictBefore(operation.order, operation.session, piece, piece.mode)) return false;
+    // Those before a keeper may wait for what it keeps.
+    const isKeeper = operation.keeps && this.#keeper === operation.session;
+    if (!isKeeper && this.#waiters.conflictBefore(operation.order, operation.session, piece, piece.mode))
+      return false;
     const inTheWay: { session: number; start: Key; end: Key }[] = [];
     this.#holders.forEachIn(piece, (start, end, holders) => {
       if (!modesConflict(holders.mode, piece.mode)) return true;
@@ -446,6 +527,10 @@ export class GrantTable {
 
   /** Puts out a revoke of what is held of `range`, unless a reply that grants parts of it must be sent first. */
   #sendRevoke(holder: SessionGrants, range: GrantRange): void {
+    if (holder.number === this.#keeper) {
+      holder.deferred.push(range);
+      return;
+    }
     for (const operation of holder.unannounced) {
       if (operation.grants.some((grant) => rangesOverlap(grant, range))) {
         holder.deferred.push(range);

@@ -95,6 +95,11 @@ export class Waiters<T extends WaitingOperation> {
     return [...this.#operations].filter((operation) => operation.session === session);
   }
 
+  /** The first `count` operations in order of arrival. */
+  inOrder(count: number): T[] {
+    return [...this.#operations].sort((a, b) => a.order - b.order).slice(0, count);
+  }
+
   verify(): void {
     this.#map.verify();
   }

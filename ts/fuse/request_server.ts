@@ -120,23 +120,28 @@ export class RequestServer {
       return;
     }
     // In this very turn: the client has noted what this operation lacks, and the next one would overwrite it.
-    void this.rerun(copy, handler, this.operations!.fetchMissing());
+    void this.rerun(copy, handler);
   }
 
-  private async rerun(copy: RequestView, handler: Handler, firstFetch: Promise<number>): Promise<void> {
-    for (let fetch = firstFetch; ; fetch = this.operations!.fetchMissing()) {
-      const error = await fetch;
-      if (!this.parked.take(copy)) return;
+  private async rerun(copy: RequestView, handler: Handler): Promise<void> {
+    const operations = this.operations!;
+    let tries = 1;
+    for (; ; tries++) {
+      const error = await operations.fetchMissing(tries);
+      if (!this.parked.take(copy)) break;
       if (error < 0) {
         this.answer(copy, error);
         this.makeUpFor(copy);
-        return;
+        break;
       }
-      if (handler(copy) !== MISS) break;
+      if (handler(copy) !== MISS) {
+        this.driver.flushSoon();
+        this.makeUpFor(copy);
+        break;
+      }
       this.parked.put(copy);
     }
-    this.driver.flushSoon();
-    this.makeUpFor(copy);
+    operations.done(tries);
   }
 
   /** Forgets the page that an invalidation had to leave out while this request kept it locked. */

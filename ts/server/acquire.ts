@@ -14,6 +14,7 @@ import {
   ACQUIRE_DATA_BYTES_MAX,
   ACQUIRE_PAGE_BYTES_MAX,
   INODE_NUMBER_MAX,
+  OPEN_INODES_MAX,
   RANGES_MAX,
   SESSION_RANGES_MAX,
   SPACE_KEPT_BYTES,
@@ -21,13 +22,21 @@ import {
   WIDE_INODES_MAX,
   WRITER_MS,
 } from '../util/limits.ts';
-import { compareKey, formatRange, type Key, rangesOverlap, type TreeRange } from '../util/range.ts';
+import {
+  compareKey,
+  formatRange,
+  inodeRange,
+  type Key,
+  rangesOverlap,
+  type TreeRange,
+} from '../util/range.ts';
 import {
   type Acquire,
   type FileExtent,
   type GrantRange,
   type InodeRun,
   Mode,
+  type TreeInode,
   type Want,
   WantFlags,
 } from '../wire/message.ts';
@@ -65,10 +74,11 @@ export async function onAcquire(
   const needed: GrantRange[] = run === null ? [...wants] : [...wants, { ...runRange(run), mode: Mode.write }];
   if (needed.length === 0) {
     const space = await reserveSpace(state, session, asked);
-    request.reply({ grants: [], pages: [], space, inodeRun: null, data: [] });
+    request.reply({ grants: [], pages: [], space, inodeRun: null, data: [], openElsewhere: [] });
     return;
   }
-  const operation = await granted(state, session, needed);
+  const keeps = wants.some((want) => (want.flags & WantFlags.keep) !== 0);
+  const operation = await granted(state, session, needed, keeps);
   try {
     await answer(state, session, request, { operation, wants, run });
   } catch (error) {
@@ -109,6 +119,7 @@ async function answer(
       space,
       inodeRun: run,
       data: data.files,
+      openElsewhere: openElsewhere(state, session, grants),
     },
     body,
   );
@@ -170,9 +181,14 @@ function runRange({ tree, first, count }: InodeRun): TreeRange {
   };
 }
 
-function granted(state: ServerState, session: Session, needed: readonly GrantRange[]): Promise<Operation> {
+function granted(
+  state: ServerState,
+  session: Session,
+  needed: readonly GrantRange[],
+  keeps: boolean,
+): Promise<Operation> {
   return new Promise((resolve) => {
-    const operation = state.table.acquire(session.id, needed);
+    const operation = state.table.acquire(session.id, needed, keeps);
     session.operations.add(operation);
     state.whenGranted(operation, () => {
       session.operations.delete(operation);
@@ -197,7 +213,10 @@ async function readPages(
   wants: readonly Want[],
   run: InodeRun | null,
 ): Promise<PageRead[]> {
-  for (const want of wants) raiseBehind(state, operation, want);
+  for (const want of wants) {
+    if ((want.flags & WantFlags.flushOnly) !== 0) giveBack(state, operation, want);
+    else raiseBehind(state, operation, want);
+  }
   const pieces = piecesToRead(operation, run);
   const wide = pieces.map((piece) => widen(state, operation, piece, wants));
   const pages: PageRead[] = [];
@@ -232,6 +251,12 @@ function piecesToRead(operation: Operation, run: InodeRun | null): TreeRange[] {
     else pieces.push({ tree, start, end });
   }
   return pieces;
+}
+
+/** Of a want that only flushes others nothing stays granted. */
+function giveBack(state: ServerState, operation: Operation, want: Want): void {
+  const given = operation.grants.filter((grant) => grant.before === Mode.none && rangesOverlap(grant, want));
+  for (const grant of given) state.table.trim(operation, grant);
 }
 
 /** A wide want to write raises what the session can only read behind it: one message for many inodes. */
@@ -277,6 +302,17 @@ function joined(grants: readonly NewGrant[]): GrantRange[] {
     } else list.push({ tree, start, end, mode });
   }
   return list;
+}
+
+/** Inodes that other sessions have open, of those that the session may unlink now. */
+function openElsewhere(state: ServerState, session: Session, grants: readonly GrantRange[]): TreeInode[] {
+  const found: TreeInode[] = [];
+  state.openInodes.forEachElsewhere(session.id, (tree, ino) => {
+    const range = inodeRange(tree, ino);
+    const isGranted = grants.some((grant) => grant.mode === Mode.write && rangesOverlap(grant, range));
+    if (isGranted && found.length < OPEN_INODES_MAX) found.push({ tree, ino });
+  });
+  return found;
 }
 
 interface SmallFiles {

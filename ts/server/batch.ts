@@ -31,6 +31,7 @@ export async function onBatch(
   session.batchEnds(number);
   if (refused === null) state.commit.noteApplied();
   state.table.applied(session.id, number);
+  state.revokes.settle(session.id);
   request.reply({ applied: session.applied, durable: session.durable, refused });
   state.deliver();
 }

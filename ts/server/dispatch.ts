@@ -14,6 +14,7 @@ import type { Transport } from '../wire/transport.ts';
 import { onAcquire } from './acquire.ts';
 import { onBatch } from './batch.ts';
 import { onGreeting } from './greeting.ts';
+import { onClosed } from './nameless.ts';
 import { onReadData } from './read_data.ts';
 import { onRelease } from './release.ts';
 import type { Session } from './session.ts';
@@ -73,6 +74,16 @@ export class Connection {
     });
   }
 
+  /** Waits for what a notice set off: what breaks the protocol ends the connection. */
+  async #ending(handled: Promise<void>): Promise<void> {
+    try {
+      await handled;
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      this.#breakOff(error);
+    }
+  }
+
   #breakOff(error: ProtocolError): void {
     this.peer.close(Errno.EPROTO, error.message);
   }
@@ -117,8 +128,11 @@ export class Connection {
   }
 
   #onNotice(notice: IncomingNotice): void {
-    if (notice.name !== 'release') throw new ProtocolError(`${notice.name} is not for a client to send`);
-    onRelease(this.#state, this.#requireSession(notice.name), notice.fields);
+    const session = this.#requireSession(notice.name);
+    if (notice.name === 'release') onRelease(this.#state, session, notice.fields);
+    else if (notice.name === 'done') this.#state.endKeeping(session.id);
+    else if (notice.name === 'closed') void this.#ending(onClosed(this.#state, session, notice.fields));
+    else throw new ProtocolError(`${notice.name} is not for a client to send`);
   }
 
   #requireSession(name: string): Session {

@@ -3,6 +3,7 @@
 // A server on one volume. The caller opens the volume and the listening sockets and hands every connection to
 // `accept`; `stop` ends all sessions and commits. See docs/architecture.md.
 
+import type { GrantTable } from '../coherency/grant_table.ts';
 import { Errno } from '../util/errno.ts';
 import { CONNECTIONS_MAX } from '../util/limits.ts';
 import type { Transport } from '../wire/transport.ts';
@@ -46,6 +47,11 @@ export class Server {
 
   stats(): ServerStats {
     return serverStats(this.#state);
+  }
+
+  /** Who holds what: for simulations, which check it. */
+  get table(): GrantTable {
+    return this.#state.table;
   }
 
   /** Number of sessions. */

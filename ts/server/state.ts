@@ -4,13 +4,16 @@
 // pump that turns the table's outputs into messages: every handler that gave the table an event calls `deliver`.
 
 import { GrantTable, type Operation } from '../coherency/grant_table.ts';
+import { OpenInodes } from '../coherency/open_inodes.ts';
 import { InodeRuns, SpaceCredits } from '../coherency/reserve.ts';
 import type { Volume } from '../store/volume.ts';
-import type { Clock } from '../util/clock.ts';
+import type { Clock, Timer } from '../util/clock.ts';
 import type { Crc32c } from '../util/crc32c.ts';
+import { Durations } from '../util/durations.ts';
 import {
   COMMIT_DIRTY_BYTES,
   COMMIT_INTERVAL_MS,
+  KEEP_MS,
   LEASE_MS,
   RANGES_MAX,
   SESSIONS_MAX,
@@ -18,6 +21,7 @@ import {
 import { MessageCounters } from '../wire/counters.ts';
 import type { ModeChange } from '../wire/message.ts';
 import { CommitPolicy } from './commit.ts';
+import { RevokeLog } from './revoke_log.ts';
 import type { Session } from './session.ts';
 
 export interface ServerOptions {
@@ -48,6 +52,7 @@ export class ServerState {
   readonly counters: MessageCounters = new MessageCounters();
   readonly table: GrantTable = new GrantTable();
   readonly runs: InodeRuns = new InodeRuns();
+  readonly openInodes: OpenInodes = new OpenInodes();
   readonly credits: SpaceCredits = new SpaceCredits();
   readonly commit: CommitPolicy;
   /** Trees that batches may change. They are the same as long as the volume is open. */
@@ -60,8 +65,16 @@ export class ServerState {
   stopping = false;
   batchesApplied = 0;
   batchesRefused = 0;
+  readonly revokes: RevokeLog;
+  /** How long operations waited for their grants. */
+  readonly grantWaits: Durations = new Durations();
+  /** When operations that wait for grants came, milliseconds of the clock. */
+  readonly #waitingSince = new Map<Operation, number>();
   revokesSent = 0;
+  /** Times that an operation was granted to keep what it got. */
+  keepings = 0;
   readonly #granted = new Map<Operation, () => void>();
+  #keepTimer: Timer | null = null;
   #delivering = false;
   #lastSession = 0;
 
@@ -75,6 +88,7 @@ export class ServerState {
     this.leaseMs = options.leaseMs ?? LEASE_MS;
     this.startedMs = options.clock.nowMs();
     this.writableTrees = options.volume.writableTrees();
+    this.revokes = new RevokeLog(options.clock, this.table);
     this.commit = new CommitPolicy({
       clock: options.clock,
       intervalMs: options.commitIntervalMs ?? COMMIT_INTERVAL_MS,
@@ -92,11 +106,20 @@ export class ServerState {
   /** Calls `onGranted` when the operation is granted; never if its session ends first. */
   whenGranted(operation: Operation, onGranted: () => void): void {
     this.#granted.set(operation, onGranted);
+    this.#waitingSince.set(operation, this.clock.nowMs());
+  }
+
+  /** For how long an operation has waited for its grants, milliseconds. */
+  waitedMs(operation: Operation): number {
+    return this.clock.nowMs() - (this.#waitingSince.get(operation) ?? this.clock.nowMs());
   }
 
   /** An operation's session is over. */
   forget(operations: Iterable<Operation>): void {
-    for (const operation of operations) this.#granted.delete(operation);
+    for (const operation of operations) {
+      this.#granted.delete(operation);
+      this.#waitingSince.delete(operation);
+    }
   }
 
   /** Sends what the table has to say. */
@@ -109,7 +132,11 @@ export class ServerState {
         if (output.kind === 'granted') {
           const onGranted = this.#granted.get(output.operation);
           this.#granted.delete(output.operation);
+          this.grantWaits.add(this.waitedMs(output.operation));
+          this.#waitingSince.delete(output.operation);
           onGranted?.();
+        } else if (output.kind === 'keeps') {
+          this.#boundKeeping(output.session);
         } else {
           this.#sendRevoke(output.session, output.ranges);
         }
@@ -118,11 +145,30 @@ export class ServerState {
     this.#delivering = false;
   }
 
+  /** A session that keeps what it was given has so much time to say that it is done. */
+  #boundKeeping(session: number): void {
+    this.keepings++;
+    this.#keepTimer?.cancel();
+    this.#keepTimer = this.clock.setTimer(KEEP_MS, () => {
+      this.log(`session ${session}: kept its grants for ${KEEP_MS} ms and is not done`);
+      this.table.done(session);
+      this.deliver();
+    });
+  }
+
+  /** A session says that it is done with what it kept. */
+  endKeeping(session: number): void {
+    this.table.done(session);
+    this.deliver();
+  }
+
   #sendRevoke(id: number, ranges: readonly ModeChange[]): void {
     const peer = this.sessions.get(id)?.peer;
     for (let at = 0; at < ranges.length; at += RANGES_MAX) {
+      const part = ranges.slice(at, at + RANGES_MAX);
       this.revokesSent++;
-      peer?.notify('revoke', { ranges: ranges.slice(at, at + RANGES_MAX) });
+      this.revokes.sent(id, part);
+      peer?.notify('revoke', { ranges: part });
     }
   }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// Durability on demand: waits until the named batch is applied, then for a commit that covers it.
+// Durability on demand: waits until the named batch is applied, then for a commit that covers it, and with it what other
+// sessions had applied by then: a client may have read it.
 
 import { ProtocolError } from '../util/errors.ts';
 import type { RequestFrom } from '../wire/peer.ts';
@@ -17,9 +18,7 @@ export async function onSync(
   await session.whenApplied(batch);
   // Refused batches count too: nothing of them is left to become durable.
   const applied = session.applied;
-  if (session.durable < batch) {
-    await state.commit.sync();
-    session.durable = Math.max(session.durable, applied);
-  }
+  await state.commit.sync();
+  session.durable = Math.max(session.durable, applied);
   request.reply({ durable: session.durable });
 }

@@ -4,6 +4,7 @@
 // the nameless inodes that it kept open. Until the batches are done its grants stand, so that nobody reads beside them.
 
 import { FsError } from '../util/errors.ts';
+import { dropLeftovers } from './nameless.ts';
 import type { Session } from './session.ts';
 import type { ServerState } from './state.ts';
 
@@ -19,10 +20,13 @@ async function windUp(state: ServerState, session: Session): Promise<void> {
   state.forget(session.operations);
   state.sessions.delete(session.id);
   state.table.endSession(session.id);
+  state.revokes.endSession(session.id);
   state.credits.endSession(session.id);
+  const opened = state.openInodes.endSession(session.id);
   state.deliver();
   try {
-    await finishDeletes(state);
+    if (state.sessions.size > 0) await dropLeftovers(state, opened);
+    else await finishDeletes(state);
     for (const tree of state.runs.treesOf(session.id)) {
       state.runs.giveBack(session.id, tree, await state.volume.highestInode(tree));
     }
@@ -32,12 +36,9 @@ async function windUp(state: ServerState, session: Session): Promise<void> {
   }
 }
 
-/**
- * Deletes the inodes that have no name, in every tree. While sessions are left, theirs cannot be told from the
- * ended one's; the last one's end takes them all, as the next start would.
- */
+/** Deletes the inodes that have no name, in every tree, while there are no sessions. */
 export async function finishDeletes(state: ServerState): Promise<void> {
-  if (state.sessions.size > 0 || state.volume.info.readOnly) return;
+  if (state.volume.info.readOnly) return;
   for (const tree of state.writableTrees) {
     for (let from: number | null = 0; from !== null; ) {
       from = await state.volume.finishDeletes(tree, from, []);

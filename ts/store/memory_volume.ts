@@ -193,6 +193,16 @@ export class MemoryVolume implements Volume {
     return null;
   }
 
+  async orphans(tree: number, from: number, count: number): Promise<number[]> {
+    await this.#before('read');
+    this.#requireTree(tree);
+    const nameless: number[] = [];
+    this.#forEachInode(tree, (ino) => {
+      if (ino >= from && inodeNlink(this.items.view, this.items.start) === 0) nameless.push(ino);
+    });
+    return nameless.slice(0, count);
+  }
+
   async commit(): Promise<number> {
     const covered = this.applied;
     this.#dirty = 0;

@@ -129,6 +129,12 @@ export class NativeVolume implements Volume {
     return number < 0 ? null : number;
   }
 
+  async orphans(tree: number, from: number, count: number): Promise<number[]> {
+    const { bytes } = await this.#job((ticket) => this.#engine.orphans(ticket, tree, from, count));
+    assert(bytes !== undefined && bytes.length % 8 === 0, 'inode numbers are numbers');
+    return Array.from({ length: bytes.length / 8 }, (_, at) => bytes.readDoubleLE(at * 8));
+  }
+
   async commit(): Promise<number> {
     const { number } = await this.#job((ticket) => this.#engine.commit(ticket));
     assert(number !== undefined, 'a commit has a generation');

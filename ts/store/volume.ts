@@ -95,6 +95,9 @@ export interface Volume {
    */
   finishDeletes(tree: number, from: number, keep: readonly number[]): Promise<number | null>;
 
+  /** Numbers of the inodes of `tree` without a name, rising, from number `from` on; at most `count`. */
+  orphans(tree: number, from: number, count: number): Promise<number[]>;
+
   /**
    * Makes durable what was applied before the call.
    *

@@ -38,6 +38,8 @@ export const WANTS_MAX = 4096;
 export const RANGES_MAX = 8192;
 /** Open inodes named in one release. */
 export const OPEN_INODES_MAX = 8192;
+/** Inodes that all sessions together may have open beyond their grants; 100 bytes each at the server. */
+export const OPEN_INODES_ALL_MAX = 1_000_000;
 /** Extents in one read data request. Small files are read by the hundred. */
 export const READ_EXTENTS_MAX = 4096;
 /** Bytes of data that one read data request may name: one body, less its checksums (4 bytes a sector). */
@@ -45,7 +47,7 @@ export const READ_BYTES_MAX: number = BODY_BYTES_MAX - BODY_BYTES_MAX / 512;
 /** Characters of the text of an error, goodbye or client name: one line of a log. */
 export const TEXT_MAX = 1024;
 /** Bytes of JSON in a reply to stats. */
-export const STATS_TEXT_MAX: number = 256 * KIB;
+export const STATS_TEXT_MAX: number = MIB;
 /** Features in a greeting. */
 export const FEATURES_MAX = 64;
 /** Bytes of an export path (PATH_MAX of Linux). */
@@ -76,6 +78,8 @@ export const LEASE_MS = 30_000;
 export const SESSION_RANGES_MAX = 32_768;
 /** Operations that may wait for grants, in all sessions. */
 export const WAITERS_MAX = 65_536;
+/** Time for which a session may keep what others want from it, to get one operation done, milliseconds. */
+export const KEEP_MS = 1000;
 /** Bytes of items to which a wide want is widened: a directory of 1,000 files, 1 ms at 1 Gbit/s. */
 export const WIDE_BYTES: number = 128 * KIB;
 /** Inode numbers that a wide want may span: never the whole tree, however empty it is. */

@@ -44,7 +44,7 @@ export const Mode = { none: 0, read: 1, merge: 2, write: 3 } as const;
 export type Mode = (typeof Mode)[keyof typeof Mode];
 
 /** Flags of a want. */
-export const WantFlags = { wide: 1 } as const;
+export const WantFlags = { wide: 1, flushOnly: 2, keep: 4 } as const;
 
 /** A range and its mode. */
 export interface GrantRange extends TreeRange {
@@ -154,6 +154,8 @@ export interface AcquireReply {
   readonly space: number;
   readonly inodeRun: InodeRun | null;
   readonly data: readonly FileExtent[];
+  /** Inodes in the granted ranges that other sessions have open: they outlive their last name. */
+  readonly openElsewhere: readonly TreeInode[];
 }
 
 export interface Revoke {
@@ -165,6 +167,18 @@ export interface Release {
   /** Number of the batch after which the release counts; 0 for at once. */
   readonly afterBatch: number;
   readonly openInodes: readonly TreeInode[];
+}
+
+/** An inode that its sender had named as open in a release, and that it has no more use for. */
+export interface ClosedInode extends TreeInode {
+  /** The sender took its last name away. */
+  readonly isNameless: boolean;
+}
+
+export interface Closed {
+  readonly inodes: readonly ClosedInode[];
+  /** Number of the batch after which it counts. */
+  readonly afterBatch: number;
 }
 
 export interface Batch {
@@ -240,6 +254,8 @@ export interface MessageMap {
   acquire: { fields: Acquire; reply: AcquireReply };
   revoke: { fields: Revoke; reply: null };
   release: { fields: Release; reply: null };
+  closed: { fields: Closed; reply: null };
+  done: { fields: Empty; reply: null };
   batch: { fields: Batch; reply: BatchReply };
   sync: { fields: Sync; reply: SyncReply };
   readData: { fields: ReadData; reply: ReadDataReply };
@@ -313,6 +329,7 @@ const pageType: FieldType<PageEntry> = record<PageEntry>(
 );
 const extentType: FieldType<FileExtent> = record({ tree, ino, offset: uint(), length: byteLength });
 const treeInodeType: FieldType<TreeInode> = record({ tree, ino });
+const closedInodeType: FieldType<ClosedInode> = record({ tree, ino, isNameless: bool });
 const runType: FieldType<InodeRun> = record({ tree, first: ino, count: uint(INODE_RUN_MAX) });
 const runWantedType: FieldType<InodeRunWanted> = record({ tree, count: uint(INODE_RUN_MAX) });
 const limitsType: FieldType<SessionLimits> = record({
@@ -380,7 +397,7 @@ export const messages: {
         'wants [[tree, start, end, mode, flags]], space wanted, inode numbers wanted [tree, count] or null, data bytes wanted',
       body: '-',
       reply:
-        'grants [[tree, start, end, mode]], pages [[tree, start, end, length]], space, inode run [tree, first, count] or null, data [[tree, ino, offset, length]]',
+        'grants [[tree, start, end, mode]], pages [[tree, start, end, length]], space, inode run [tree, first, count] or null, data [[tree, ino, offset, length]], open elsewhere [[tree, ino]]',
     },
     senders: ['client'],
     fields: fieldsOf<Acquire>({
@@ -396,6 +413,7 @@ export const messages: {
       space: uint(),
       inodeRun: nullable(runType),
       data: list(extentType, RANGES_MAX),
+      openElsewhere: list(treeInodeType, OPEN_INODES_MAX),
     }),
     replyBodyMax: BODY_BYTES_MAX,
     errors: ['ENOSPC', 'EROFS', 'EINVAL'],
@@ -530,10 +548,36 @@ export const messages: {
     replyBodyMax: 0,
     errors: [],
   },
+  closed: {
+    kind: 12,
+    doc: {
+      name: 'closed',
+      sender: 'c',
+      fields: 'inodes [[tree, ino, nameless bool]], after batch',
+      body: '-',
+      reply: 'none',
+    },
+    senders: ['client'],
+    fields: fieldsOf<Closed>({ inodes: list(closedInodeType, OPEN_INODES_MAX), afterBatch: uint() }),
+    bodyMax: 0,
+    reply: null,
+    replyBodyMax: 0,
+    errors: [],
+  },
+  done: {
+    kind: 13,
+    doc: { name: 'done', sender: 'c', fields: '-', body: '-', reply: 'none' },
+    senders: ['client'],
+    fields: fieldsOf<Empty>({}),
+    bodyMax: 0,
+    reply: null,
+    replyBodyMax: 0,
+    errors: [],
+  },
 };
 
 /** Kinds are below this. */
-export const KINDS_END = 12;
+export const KINDS_END = 14;
 
 const names: readonly (MessageName | undefined)[] = namesByKind();
 

@@ -121,11 +121,16 @@ const ROUNDS_MAX = 100;
 
 /** Runs an operation until nothing is missing. */
 export async function run(ops: Operations, operation: () => number): Promise<number> {
-  for (let round = 0; round < ROUNDS_MAX; round++) {
-    const result = operation();
-    if (result !== MISS) return result;
-    const error = await ops.fetchMissing();
-    if (error < 0) return error;
+  let tries = 0;
+  try {
+    while (tries < ROUNDS_MAX) {
+      const result = operation();
+      if (result !== MISS) return result;
+      const error = await ops.fetchMissing(++tries);
+      if (error < 0) return error;
+    }
+  } finally {
+    ops.done(tries);
   }
   throw new Error(`an operation missed something ${ROUNDS_MAX} times`);
 }

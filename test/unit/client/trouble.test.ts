@@ -4,20 +4,9 @@
 
 import { Buffer } from 'node:buffer';
 import { describe, expect, test } from 'vitest';
-import { type KernelCache, NO_KERNEL } from '../../../ts/client/kernel_cache.ts';
 import { ChangeKind, ChangeReader } from '../../../ts/item/change.ts';
 import { Errno } from '../../../ts/util/errno.ts';
-import {
-  AttrOut,
-  bytes,
-  connect,
-  must,
-  newVolume,
-  run,
-  type Session,
-  TestServer,
-  type TestVolume,
-} from './harness.ts';
+import { AttrOut, bytes, connect, must, newVolume, run, type Session, type TestVolume } from './harness.ts';
 
 const ROOT = 1;
 const attr = new AttrOut();
@@ -171,92 +160,5 @@ describe('a lost connection', () => {
     expect(await run(ops, () => ops.mkdir(ROOT, bytes('d'), 0o755, 0, 0, attr))).toBe(-Errno.EIO);
     expect(await ops.fsync(node)).toBe(-Errno.EIO);
     expect(await session.client.close()).toBe(-Errno.EIO);
-  });
-});
-
-describe('two clients', () => {
-  test('see what the other did, also while it is still dirty there', { timeout: 20_000 }, async () => {
-    const server = new TestServer(newVolume());
-    await server.server.start();
-    const one = await server.connect();
-    const two = await server.connect();
-    await create(one, ROOT, 'a', 'by one');
-    expect(await read(two, ROOT, 'a')).toBe('by one');
-    await create(two, ROOT, 'b', 'by two');
-    expect(await read(one, ROOT, 'b')).toBe('by two');
-    for (let round = 0; round < 20; round++) {
-      const [writer, reader] = round % 2 === 0 ? [one, two] : [two, one];
-      const { ops } = writer;
-      await must(ops, () => ops.lookup(ROOT, bytes('a'), attr));
-      const { node } = attr;
-      await must(ops, () => ops.open(node, 1));
-      await must(ops, () => ops.write(node, 0, bytes(`round ${round}`), 0));
-      ops.release(node, 1);
-      expect(await read(reader, ROOT, 'a')).toBe(`round ${round}`);
-      await create(writer, ROOT, `file-${round}`, `${round}`);
-      expect(await read(reader, ROOT, `file-${round}`)).toBe(`${round}`);
-    }
-    await must(two.ops, () => two.ops.unlink(ROOT, bytes('a')));
-    expect(await read(one, ROOT, 'a')).toBe(`errno ${Errno.ENOENT}`);
-    expect(await one.client.close()).toBe(0);
-    expect(await read(two, ROOT, 'file-19')).toBe('19');
-    expect(await two.client.close()).toBe(0);
-    expect([...one.log, ...two.log]).toEqual([]);
-  });
-
-  test('take turns in one directory without losing a name', { timeout: 60_000 }, async () => {
-    const server = new TestServer(newVolume());
-    await server.server.start();
-    const sessions = [await server.connect(), await server.connect()];
-    await Promise.all(
-      sessions.map(async (session, which) => {
-        for (let index = 0; index < 100; index++) {
-          const { ops } = session;
-          const own = new AttrOut();
-          await must(ops, () => ops.create(ROOT, bytes(`${which}-${index}`), 0o644, 0, 0, 1, own));
-          const { node } = own;
-          await must(ops, () => ops.write(node, 0, bytes(`${which}/${index}`), 0));
-          ops.release(node, 1);
-        }
-      }),
-    );
-    for (const session of sessions) {
-      for (let which = 0; which < 2; which++) {
-        for (let index = 0; index < 100; index++) {
-          expect(await read(session, ROOT, `${which}-${index}`)).toBe(`${which}/${index}`);
-        }
-      }
-    }
-    for (const session of sessions) expect(await session.client.close()).toBe(0);
-  });
-
-  test('the kernel is told of names before inodes, and before the release', { timeout: 10_000 }, async () => {
-    const server = new TestServer(newVolume());
-    await server.server.start();
-    const one = await server.connect();
-    const events: string[] = [];
-    const releases: number[] = [];
-    const kernel: KernelCache = {
-      ...NO_KERNEL,
-      forgetNames: (dir) => events.push(`names ${dir}`),
-      forgetAttributes: (start, end) => events.push(`attributes ${start <= 1 && end > 1}`),
-      forgetBytes: () => events.push('bytes'),
-      settled: async () => {
-        events.push('settled');
-        releases.push(one.counters.report().messages.sent['release'] ?? 0);
-      },
-    };
-    await create(one, ROOT, 'a', 'text');
-    one.client.attachKernel(kernel);
-    const two = await server.connect();
-    await must(two.ops, () => two.ops.mkdir(ROOT, bytes('b'), 0o755, 0, 0, attr));
-    const firstSettled = events.indexOf('settled');
-    expect(firstSettled).toBeGreaterThan(0);
-    expect(releases[0]).toBe(0);
-    const lastName = events.lastIndexOf('names 1', firstSettled);
-    const firstInode = events.findIndex((event) => event.startsWith('attributes') || event === 'bytes');
-    if (lastName >= 0 && firstInode >= 0) expect(lastName).toBeLessThan(firstInode);
-    await one.client.close();
-    await two.client.close();
   });
 });

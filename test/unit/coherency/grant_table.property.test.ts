@@ -201,7 +201,8 @@ class World {
     this.table.verify();
     for (const output of this.table.take()) {
       if (output.kind === 'granted') this.reading.push(output.operation);
-      else this.clients.get(output.session)?.inbox.push({ kind: 'revoke', ranges: output.ranges });
+      else if (output.kind === 'revoke')
+        this.clients.get(output.session)?.inbox.push({ kind: 'revoke', ranges: output.ranges });
     }
   }
 
@@ -255,7 +256,7 @@ test('100,000 ranges of 200 sessions', () => {
     table.acquire(1 + prng.below(200), [{ ...inode(ino * 2), mode: Mode.read }]);
     for (const output of table.take()) {
       if (output.kind === 'granted') table.announce(output.operation);
-      else table.release(output.session, output.ranges, 0);
+      else if (output.kind === 'revoke') table.release(output.session, output.ranges, 0);
     }
     for (const output of table.take()) if (output.kind === 'granted') table.announce(output.operation);
   }

@@ -46,6 +46,7 @@ function short(output: Output): string {
     const grants = output.operation.grants.map((grant) => `${inoRange(grant)}=${grant.before}>${grant.mode}`);
     return `${output.operation.session} granted ${grants.join(' ')}`.trim();
   }
+  if (output.kind === 'keeps') return `${output.session} keeps`;
   const ranges = output.ranges.map((range) => `${inoRange(range)}=${range.oldMode}>${range.newMode}`);
   return `${output.session} revoke ${ranges.join(' ')}`;
 }
@@ -265,4 +266,50 @@ test('packed write grants are made anew only after a change', () => {
   table.acquire(1, [want(310, 311, write)]);
   drain(table);
   expect(table.packedWriteGrants(1).length).toBe(96);
+});
+
+test('nothing is revoked of a session that keeps until it is done', () => {
+  const table = tableWith(2);
+  table.acquire(1, [want(300, 301, write)], true);
+  expect(drain(table)).toEqual(['1 keeps', '1 granted 300..301=0>3']);
+  table.acquire(2, [want(300, 301, read)]);
+  expect(drain(table)).toEqual([]);
+  // What it learnt leads on, over what another session holds.
+  table.acquire(1, [want(300, 301, write), want(310, 311, write)], true);
+  expect(drain(table)).toEqual(['1 granted 310..311=0>3']);
+  table.done(1);
+  expect(drain(table)).toEqual(['1 revoke 300..301=3>1']);
+  table.release(1, [change(300, 301, write, read)], 0);
+  expect(drain(table)).toEqual(['2 granted 300..301=0>1']);
+});
+
+test('a session that keeps is served before those that wait for what it keeps', () => {
+  const table = tableWith(2);
+  table.acquire(2, [want(310, 311, write)]);
+  table.acquire(1, [want(300, 301, write)], true);
+  drain(table);
+  // Waits for 300, and would be served before anybody else who wants 310.
+  table.acquire(2, [want(300, 301, write), want(310, 311, write)]);
+  table.acquire(1, [want(300, 301, write), want(310, 311, write)], true);
+  expect(drain(table)).toEqual(['2 revoke 310..311=3>0']);
+  table.release(2, [change(310, 311, write, none)], 0);
+  expect(drain(table)).toEqual(['1 granted 310..311=0>3']);
+  table.done(1);
+  expect(drain(table)).toEqual(['1 revoke 300..301=3>0 310..311=3>0']);
+});
+
+test('one session keeps at a time, the next when it is done or over', () => {
+  const table = tableWith(4);
+  for (const session of [1, 2, 3, 4]) table.acquire(session, [want(300, 301, read)], true);
+  expect(drain(table)).toEqual(['1 keeps', '1 granted 300..301=0>1']);
+  table.done(3);
+  expect(drain(table)).toEqual([]);
+  table.done(1);
+  expect(drain(table)).toEqual(['2 keeps', '2 granted 300..301=0>1']);
+  table.endSession(3);
+  table.endSession(2);
+  expect(drain(table)).toEqual(['4 keeps', '4 granted 300..301=0>1']);
+  table.endSession(4);
+  table.acquire(1, [want(300, 301, write)], true);
+  expect(drain(table)).toEqual(['1 keeps', '1 granted 300..301=1>3']);
 });

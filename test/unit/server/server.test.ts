@@ -84,7 +84,14 @@ test('an acquire brings grants, pages, space and numbers together', async () => 
   expect([...Array(page.count).keys()].map((slot) => page.type(slot))).toEqual([1, 12]);
   // What is held already comes without items.
   const again = await client.acquire([want(256, 257, read)]);
-  expect(again.fields).toEqual({ grants: [], pages: [], space: 0, inodeRun: null, data: [] });
+  expect(again.fields).toEqual({
+    grants: [],
+    pages: [],
+    space: 0,
+    inodeRun: null,
+    data: [],
+    openElsewhere: [],
+  });
 });
 
 test('a derived key alone brings the inode item', async () => {

@@ -33,6 +33,8 @@ const fields: { [Name in MessageName]: FieldsOf<Name> } = {
     afterBatch: 7,
     openInodes: [{ tree: 5, ino: 2 ** 33 }],
   },
+  closed: { inodes: [{ tree: 5, ino: 2 ** 33, isNameless: true }], afterBatch: 8 },
+  done: {},
   batch: {
     number: 2 ** 32,
     changeCount: 3,
@@ -49,7 +51,9 @@ const fields: { [Name in MessageName]: FieldsOf<Name> } = {
 };
 
 const replies: {
-  [Name in MessageName]: Name extends 'revoke' | 'release' | 'goodbye' ? null : ReplyOf<never> | object;
+  [Name in MessageName]: Name extends 'revoke' | 'release' | 'closed' | 'done' | 'goodbye'
+    ? null
+    : ReplyOf<never> | object;
 } = {
   greeting: {
     version: 1,
@@ -73,9 +77,12 @@ const replies: {
     space: 2 ** 40,
     inodeRun: null,
     data: [{ tree: 5, ino: 257, offset: 0, length: 9 }],
+    openElsewhere: [{ tree: 5, ino: 258 }],
   },
   revoke: null,
   release: null,
+  closed: null,
+  done: null,
   batch: { applied: 1, durable: 0, refused: { index: 2, errno: 17, text: 'name exists' } },
   sync: { durable: 4 },
   readData: { lengths: [1, 2, 3] },

@@ -8,6 +8,7 @@ import type { Core } from '../core.ts';
 import type { Fetcher } from '../fetcher.ts';
 import type { NeighbourReader } from '../file_reader.ts';
 import { logInode } from '../file_writer.ts';
+import { TRIES_BEFORE_KEEPING } from '../limits.ts';
 import { Missing } from '../missing.ts';
 import { ROOT_NODE } from '../node_id.ts';
 import {
@@ -42,15 +43,20 @@ export class ClientOperations implements Operations {
     this.#sync = sync;
   }
 
-  fetchMissing(): Promise<number> {
+  fetchMissing(tries: number): Promise<number> {
     const core = this.#core;
     const { missing } = core;
     core.missing = new Missing();
     if (missing.wants.length > 0 && core.contention.isOn) {
       missing.wants.push(...core.needs.wants());
       missing.isOwn = true;
+      missing.keeps = tries > TRIES_BEFORE_KEEPING;
     }
     return this.#fetcher.fetch(missing);
+  }
+
+  done(tries: number): void {
+    if (tries > TRIES_BEFORE_KEEPING) this.#fetcher.done();
   }
 
   lookup(dir: number, name: Uint8Array, out: AttrOut): number {
@@ -162,7 +168,8 @@ export class ClientOperations implements Operations {
     if (isDirectoryNode(core, node)) core.writeBack.flush();
     else logInode(core, node);
     core.writeBack.changed();
-    const result = await this.#sync();
+    const flushed = await this.#fetcher.flushOthers(core.treeOf(node), core.inoOf(node));
+    const result = (await this.#sync()) || flushed;
     // The node's own error first; one that no open file can tell goes to whoever syncs next.
     const own = flush(core, node);
     if (own !== 0) core.lostErrno = 0;

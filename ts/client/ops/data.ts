@@ -92,7 +92,8 @@ export function release(core: Core, node: number, flags: number): void {
   file.hasNoCapability = false;
   file.readEnd = -1;
   file.readAhead = 0;
-  forget(core, node);
+  if (core.orphans.has(node)) forget(core, node);
+  else if (file.isToldOpen) core.sayClosed(file, false);
   core.files.settle(file);
 }
 

@@ -13,7 +13,7 @@ import {
 } from '../../item/dir_item.ts';
 import { EXTENT_HEAD_BYTES, ExtentType, extentType } from '../../item/extent_data.ts';
 import { inodeMode, isDirectory, isSymlink } from '../../item/inode_item.ts';
-import { ItemType, ROOT_INO } from '../../item/key.ts';
+import { DERIVED, ItemType, ROOT_INO } from '../../item/key.ts';
 import { Errno } from '../../util/errno.ts';
 import { Mode } from '../../wire/message.ts';
 import type { Core } from '../core.ts';
@@ -207,14 +207,28 @@ function addEntry(
   const type = direntTypeOf(entryType(view, start));
   const node = core.nodeOf(childTree, ino);
   if (attr !== null) {
-    if (!core.held.holds(childTree, ino, ItemType.inodeItem, 0, Mode.read)) {
+    if (!hasAttributes(core, childTree, ino)) {
       wantChildren(core, tree, dir, offset, end);
       return MISS;
     }
     if (core.fillAttr(childTree, ino, attr) !== 0) attr.node = 0;
-    else if (!core.isLasting(tree, dir, ItemType.dirIndex, offset)) attr.cacheable = false;
+    else if (attr.cacheable) attr.cacheable = isLastingName(core, tree, dir, nameHash(bytes, nameAt, length));
   }
   return sink.add(bytes, nameAt, length, node, nodeOf(childTree, ino), type, offset + 1) ? 1 : 0;
+}
+
+/** Whether the kernel may keep a name that a listing gives: it is taken back by its DIR_ITEM, not by its index. */
+function isLastingName(core: Core, tree: number, dir: number, hash: number): boolean {
+  const type = ItemType.dirItem;
+  return core.held.holds(tree, dir, type, hash, Mode.read) && core.isLasting(tree, dir, type, hash);
+}
+
+/** Whether both parts of an inode are held: others may change the derived one beside a reader of identity. */
+function hasAttributes(core: Core, tree: number, ino: number): boolean {
+  const type = ItemType.inodeItem;
+  return (
+    core.held.holds(tree, ino, type, 0, Mode.read) && core.held.holds(tree, ino, type, DERIVED, Mode.read)
+  );
 }
 
 /** Wants the inodes of the entries from an index on, neighbours in one range. */
@@ -243,9 +257,9 @@ function wantChildren(core: Core, tree: number, dir: number, from: number, end: 
 /** Wants the inode items of `[first, last]`; each unless it is held. */
 function wantInodes(core: Core, tree: number, first: number, last: number): void {
   let from = first;
-  while (from <= last && core.held.holds(tree, from, ItemType.inodeItem, 0, Mode.read)) from++;
+  while (from <= last && hasAttributes(core, tree, from)) from++;
   let to = last;
-  while (to >= from && core.held.holds(tree, to, ItemType.inodeItem, 0, Mode.read)) to--;
+  while (to >= from && hasAttributes(core, tree, to)) to--;
   if (from > to) return;
   core.missing.want(tree, from, 0, 0, to + 1, 0, 0, Mode.read, true);
 }

@@ -12,10 +12,11 @@ import { inodeNlink, inodeSize } from '../../item/inode_item.ts';
 import { ItemType, ROOT_INO } from '../../item/key.ts';
 import { assert } from '../../util/assert.ts';
 import { Errno } from '../../util/errno.ts';
+import { inodeRange } from '../../util/range.ts';
 import { Mode } from '../../wire/message.ts';
 import { NAME_COST } from '../../wire/space.ts';
 import type { Core } from '../core.ts';
-import { bytesChanged, cutRuns, logInode } from '../file_writer.ts';
+import { bytesChanged, cutRuns, logFile, logInode } from '../file_writer.ts';
 import { MISS, RenameFlags } from '../operations.ts';
 import {
   bucketError,
@@ -107,8 +108,9 @@ function removeName(
   const { sec, nsec } = core.stamp;
   const node = core.nodeOf(tree, ino);
   items.find(tree, ino, ItemType.inodeItem, 0);
-  // The bytes of a file that keeps another name come first; those of one that goes need not be sent at all.
-  if (inodeNlink(items.view, items.start) > 1) logInode(core, node);
+  // The bytes of a file that keeps another name come first; those of one that goes need not be sent at all,
+  // but an open one goes on, and the times of its bytes must not follow that of its name.
+  if (inodeNlink(items.view, items.start) > 1 || core.files.get(node)?.opens) logInode(core, node);
   writeBack.open.log.removeName(tree, dir, index, ino, sec, nsec, name);
   const result = applyRemoveName(items, tree, dir, index, ino, sec, nsec, name, 0, name.length, hash);
   assert(result === 0, 'a name that is held can be removed');
@@ -126,6 +128,14 @@ export function dropIfUnused(core: Core, node: number): void {
   const tree = core.treeOf(node);
   const ino = core.inoOf(node);
   core.orphans.delete(node);
+  core.forgetNextIndex(node);
+  if (core.openElsewhere.delete(node) || !core.held.covers(inodeRange(tree, ino), Mode.write)) {
+    // Others may go on reading it: the server drops it when they are done.
+    const left = core.files.make(node, tree, ino);
+    logFile(core, left);
+    core.sayClosed(left, true);
+    return;
+  }
   if (file !== undefined) {
     cutRuns(core, file, 0);
     file.isCutPending = false;
@@ -134,10 +144,10 @@ export function dropIfUnused(core: Core, node: number): void {
     file.error = 0;
     core.files.settle(file);
   }
-  core.forgetNextIndex(node);
   if (core.ended !== 0 || !core.items.find(tree, ino, ItemType.inodeItem, 0)) return;
   core.writeBack.open.log.dropInode(tree, ino);
   applyDropInode(core.items, tree, ino);
+  if (file?.isToldOpen === true) core.sayClosed(file, true);
 }
 
 export function rename(

@@ -27,7 +27,7 @@ use crate::open::{Image, OpenOptions, open_image};
 use crate::transaction::{BatchStore, DIRTY_NODES_MAX, Running, committed_roots, write_commit};
 use crate::tree::{BlockSource, NodeCache, Wanted};
 use crfs_device::BlockDevice;
-use crfs_disk::{Expect, Key, objectid};
+use crfs_disk::{Expect, Key, item_type, objectid};
 use snapshot::{Published, Readers};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -245,6 +245,21 @@ impl Volume {
         let last = Key::new(objectid::LAST_FREE, u8::MAX, u64::MAX);
         let found = self.snapshot().find_last(tree, last)?;
         Ok(found.map_or(objectid::FIRST_FREE, |key| key.objectid.max(objectid::FIRST_FREE)))
+    }
+
+    /// Numbers of the inodes of a tree that wait for their deletion, rising, from `from` on; at most `count`.
+    pub fn orphans(&self, tree: u64, from: u64, count: usize) -> Result<Vec<u64>> {
+        let snapshot = self.snapshot();
+        let mut cursor = snapshot.cursor(tree, Key::new(objectid::ORPHAN, item_type::ORPHAN_ITEM, from))?;
+        let mut found = Vec::new();
+        while let Some((key, _)) = cursor.item() {
+            if key.objectid != objectid::ORPHAN || key.kind != item_type::ORPHAN_ITEM || found.len() == count {
+                break;
+            }
+            found.push(key.offset);
+            cursor.advance()?;
+        }
+        Ok(found)
     }
 
     fn lock_writer(&self) -> Result<MutexGuard<'_, Running>> {

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// A simulated connection: what one end sends arrives at the other in order, after a delay of its own; connections do
+// not keep each other's order. A connection can be slow, fall silent (what is sent is held, perhaps for ever), and
+// break (what is on its way is lost).
+
+import { Buffer } from 'node:buffer';
+import type { Prng } from '../../ts/util/prng.ts';
+import type { Transport, TransportHandlers } from '../../ts/wire/transport.ts';
+import type { VirtualTime } from './virtual_time.ts';
+
+export interface LinkOptions {
+  readonly time: VirtualTime;
+  readonly random: Prng;
+  /** Least delay one way, and what chance adds at most, milliseconds. */
+  readonly latencyMs: number;
+  readonly jitterMs: number;
+  /** Bytes a millisecond. */
+  readonly bandwidth: number;
+  /** Sees every frame that leaves (`false`) or arrives at the server or client; may drop one by saying false. */
+  readonly onFrame: (fromServer: boolean, isArrival: boolean, frame: Buffer) => boolean;
+}
+
+export class Link {
+  readonly client: SimulatedTransport;
+  readonly server: SimulatedTransport;
+  readonly options: LinkOptions;
+  /** Nothing arrives before this moment. */
+  heldUntilMs = 0;
+  isBroken = false;
+
+  constructor(options: LinkOptions) {
+    this.options = options;
+    this.client = new SimulatedTransport(this, false);
+    this.server = new SimulatedTransport(this, true);
+    this.client.other = this.server;
+    this.server.other = this.client;
+  }
+
+  /** Bytes on their way in both directions. */
+  get backlog(): number {
+    return this.client.queuedBytes + this.server.queuedBytes;
+  }
+
+  /** Holds everything back for a time; Infinity for good. */
+  silence(ms: number): void {
+    this.heldUntilMs = Math.max(this.heldUntilMs, this.options.time.nowMs() + ms);
+  }
+
+  /** The client goes without a word; the server finds out by its lease. */
+  abandon(): void {
+    this.silence(Infinity);
+    this.client.end(new Error('the client is gone'));
+  }
+
+  /** Breaks the connection: the client knows at once, the server after a moment. */
+  break(): void {
+    if (this.isBroken) return;
+    this.isBroken = true;
+    this.client.end(new Error('the connection broke'));
+    const { time, random, latencyMs } = this.options;
+    time.setTimer(latencyMs * (1 + random.below(20)), () =>
+      this.server.end(new Error('the connection broke')),
+    );
+  }
+}
+
+export class SimulatedTransport implements Transport {
+  readonly peerName: string;
+  readonly isLocal = false;
+  queuedBytes = 0;
+  other!: SimulatedTransport;
+  readonly #link: Link;
+  readonly #isServer: boolean;
+  #handlers: TransportHandlers | null = null;
+  #lastMs = 0;
+  /** What is on its way, in order. */
+  readonly #underWay: (() => void)[] = [];
+  #isClosed = false;
+
+  constructor(link: Link, isServer: boolean) {
+    this.#link = link;
+    this.#isServer = isServer;
+    this.peerName = isServer ? 'simulated client' : 'simulated server';
+  }
+
+  start(handlers: TransportHandlers): void {
+    this.#handlers = handlers;
+  }
+
+  send(buffers: readonly Uint8Array[]): boolean {
+    if (this.#isClosed) return true;
+    const frame = Buffer.concat(buffers);
+    if (!this.#link.options.onFrame(this.#isServer, false, frame)) return true;
+    this.queuedBytes += frame.length;
+    this.#later(frame.length, () => {
+      this.queuedBytes -= frame.length;
+      this.other.#receive(frame);
+    });
+    return true;
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#later(0, () => this.other.end(null));
+    this.#link.options.time.setTimer(0, () => this.end(null));
+  }
+
+  destroy(): void {
+    this.close();
+  }
+
+  /** The stream is over at this end. */
+  end(cause: Error | null): void {
+    this.#isClosed = true;
+    const handlers = this.#handlers;
+    this.#handlers = null;
+    handlers?.onClose(cause);
+    if (handlers !== null && !this.#link.isBroken) this.#later(0, () => this.other.end(null));
+  }
+
+  #receive(frame: Buffer): void {
+    if (this.#handlers === null) return;
+    this.#link.options.onFrame(!this.#isServer, true, frame);
+    this.#handlers.onData(frame);
+  }
+
+  /** Sets a delivery behind all earlier ones of this direction. */
+  #later(bytes: number, deliver: () => void): void {
+    const { time, random, latencyMs, jitterMs, bandwidth } = this.#link.options;
+    const delayMs = latencyMs + (jitterMs * random.below(1024)) / 1024 + bytes / bandwidth;
+    const dueMs = Math.max(this.#lastMs, time.nowMs() + delayMs, this.#link.heldUntilMs);
+    this.#lastMs = dueMs;
+    if (dueMs === Infinity) return;
+    this.#underWay.push(deliver);
+    const run = (): void => {
+      if (this.#link.isBroken) return;
+      // Silence that began meanwhile holds back what was on its way too.
+      if (this.#link.heldUntilMs > time.nowMs()) {
+        if (this.#link.heldUntilMs < Infinity) time.at(this.#link.heldUntilMs, run);
+        return;
+      }
+      this.#underWay.shift()!();
+    };
+    time.at(dueMs, run);
+  }
+}

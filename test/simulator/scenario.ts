@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// What a seed stands for: how many clients, how their links, kernels and the volume behave, what programs do.
+
+import { Prng } from '../../ts/util/prng.ts';
+
+/** What can be left out or broken on purpose, to see that it is found. */
+export type Fault =
+  | 'forget-no-names'
+  | 'forget-no-attributes'
+  | 'forget-no-pages'
+  | 'release-before-flush'
+  | 'keep-more-than-released'
+  | 'data-after-metadata'
+  | 'drop-revoke';
+
+export const FAULTS: readonly Fault[] = [
+  'forget-no-names',
+  'forget-no-attributes',
+  'forget-no-pages',
+  'release-before-flush',
+  'keep-more-than-released',
+  'data-after-metadata',
+  'drop-revoke',
+];
+
+/**
+ * Rules that can be switched off (`--off`) to look at the others, or while the product does not keep them:
+ *
+ * - `orphans`: a file without a name lives until its last close on any client.
+ * - `progress`: no operation is robbed for long of what it has got; without it old requests are let through one by one.
+ * - `numbers`: the number of an inode that is gone is not given to another one.
+ * - `lease`: a client that the server cannot reach stops answering before its lease ends.
+ */
+export const SWITCHES = ['orphans', 'progress', 'numbers', 'lease'] as const;
+/** What the product does not keep yet. */
+export const OFF_BY_DEFAULT: readonly Switch[] = ['lease'];
+export type Switch = (typeof SWITCHES)[number];
+
+export interface Settings {
+  readonly seed: number;
+  readonly events: number;
+  readonly clientsMin: number;
+  readonly clientsMax: number;
+  readonly off: ReadonlySet<Switch>;
+  readonly fault: Fault | null;
+  /** Messages go into the trace too. */
+  readonly isVerbose: boolean;
+  /** Lines of the trace in the report of a failure. */
+  readonly lines: number;
+}
+
+export interface LinkKind {
+  readonly latencyMs: number;
+  readonly jitterMs: number;
+  readonly bandwidth: number;
+}
+
+const FAST: LinkKind = { latencyMs: 0.05, jitterMs: 0.2, bandwidth: 100_000 };
+const USUAL: LinkKind = { latencyMs: 0.5, jitterMs: 3, bandwidth: 10_000 };
+const FAR: LinkKind = { latencyMs: 20, jitterMs: 20, bandwidth: 1000 };
+const SLOW: LinkKind = { latencyMs: 100, jitterMs: 400, bandwidth: 200 };
+
+export interface Scenario {
+  readonly random: Prng;
+  readonly clients: number;
+  readonly processes: number;
+  /** Different names in use, and how deep paths go. */
+  readonly names: readonly string[];
+  readonly depth: number;
+  readonly files: 'tiny' | 'pages';
+  readonly thinkMs: number;
+  readonly links: readonly LinkKind[];
+  readonly kernelSlownessMs: number;
+  readonly pagesMax: number;
+  readonly inodesMax: number;
+  readonly cacheBytes: number;
+  readonly readDelayMs: number;
+  readonly applyDelayMs: number;
+  readonly commitDelayMs: number;
+  /** Once in so many operations a client of its own is chosen to crash, fall silent for a while or for good; 0: never. */
+  readonly crashOneIn: number;
+  readonly pauseOneIn: number;
+  readonly silenceOneIn: number;
+  readonly leaseMs: number;
+}
+
+export function scenarioOf(settings: Settings): Scenario {
+  const random = new Prng(settings.seed);
+  const spread = settings.clientsMax - settings.clientsMin;
+  // Few clients more often than many: they get further in the same number of events.
+  const most = random.oneIn(8) ? spread : Math.min(spread, random.pick([1, 3, 6, 14]));
+  const clients = settings.clientsMin + random.below(most + 1);
+  const names = 'abcdefghijkl'.slice(0, random.pick([2, 3, 4, 6, 12])).split('');
+  const links = random.pick([[FAST], [USUAL], [FAST, USUAL], [FAST, USUAL, FAR], [USUAL, FAR, SLOW]]);
+  // What only a crash shows needs crashes.
+  const crashes = settings.fault === 'data-after-metadata';
+  const isTroubled = random.oneIn(3) || crashes;
+  return {
+    random,
+    clients,
+    processes: random.pick([1, 2, 3]),
+    names,
+    depth: random.pick([1, 2, 3]),
+    files: random.pick(['tiny', 'pages']),
+    thinkMs: crashes ? 50 : random.pick([0.5, 5, 50, 500]),
+    links,
+    kernelSlownessMs: random.pick([0.5, 5, 25]),
+    pagesMax: random.pick([4, 64, 1000]),
+    inodesMax: random.pick([8, 1000]),
+    cacheBytes: random.pick([32_768, 65_536, 262_144, 16_777_216]),
+    readDelayMs: random.pick([0, 0.2, 5, 50]),
+    applyDelayMs: random.pick([0, 0.2, 5, 50]),
+    commitDelayMs: random.pick([1, 50, 500]),
+    crashOneIn: crashes ? 25 : isTroubled ? random.pick([0, 200, 1000]) : 0,
+    pauseOneIn: isTroubled ? random.pick([0, 200, 1000]) : 0,
+    silenceOneIn: isTroubled ? random.pick([0, 500, 2000]) : 0,
+    leaseMs: random.pick([3000, 30_000]),
+  };
+}

@@ -1,0 +1,674 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// One run: real clients and the real server in one process, on a model of a volume, in virtual time; programs that work
+// on what they share; and everything that is checked. A seed gives the same run again, to the last event.
+//
+// The main rule: an operation takes effect in the turn in which the client returns its result, and a hit in a kernel's
+// cache in the turn of the hit. In the order of these moments every result must be what the model says. That is stronger
+// than linearizability, whose order may be any that respects the beginnings and ends; it is what grants promise.
+
+import { Buffer } from 'node:buffer';
+import { crc32 } from 'node:zlib';
+import { Client } from '../../ts/client/client.ts';
+import { AttrOut } from '../../ts/client/operations.ts';
+import { ItemType } from '../../ts/item/key.ts';
+import { Server } from '../../ts/server/server.ts';
+import { MemoryVolume } from '../../ts/store/memory_volume.ts';
+import type { DataRead, ItemsRead } from '../../ts/store/volume.ts';
+import type { Crc32c } from '../../ts/util/crc32c.ts';
+import { errorText } from '../../ts/util/errors.ts';
+import { Prng } from '../../ts/util/prng.ts';
+import type { Key } from '../../ts/util/range.ts';
+import { RangeForest } from '../../ts/util/range_map.ts';
+import { decodeControl } from '../../ts/wire/codec.ts';
+import { MessageCounters } from '../../ts/wire/counters.ts';
+import type { FieldType } from '../../ts/wire/field.ts';
+import {
+  type FileExtent,
+  Mode,
+  messageName,
+  messages,
+  type Release,
+  type Revoke,
+} from '../../ts/wire/message.ts';
+import { breakClient, KERNEL_FAULTS } from './faults.ts';
+import { type Allowances, applyStep, type Step, stepText } from './history.ts';
+import { type Listing, Patience, SimulatedKernel } from './kernel.ts';
+import { copyAttributes, Model } from './model.ts';
+import { Link } from './network.ts';
+import { type Doing, Process } from './programs.ts';
+import { type Scenario, type Settings, scenarioOf } from './scenario.ts';
+import { Trace, Violation } from './trace.ts';
+import { VirtualTime } from './virtual_time.ts';
+import { Journal, type LastChangers, modelText, objectsOf } from './wreck.ts';
+
+const ROOT = 1;
+/** An operation of a live client may wait so long, milliseconds, beyond what silence of others explains. */
+const WAIT_MAX_MS = 60_000;
+/** The same while operations may rob each other, and only get through one after the other. */
+const LONG_WAIT_MAX_MS = 1_200_000;
+/** After so long others give way to an operation, where the product does not see to that. */
+const GIVE_WAY_MS = 5_000;
+/** A revoke is answered within this time, milliseconds: what is dirty goes out on the slowest link. */
+const REVOKE_MAX_MS = 30_000;
+/** How often what is held is compared, in events. */
+const COMPARE_EVENTS = 2000;
+const VIRTUAL_LIMIT_MS = 24 * 3_600_000;
+
+/** The sum in use: any function will do as long as both ends have the same, and this one is fast. */
+const sum: Crc32c = (bytes, previous = 0) => crc32(bytes, previous);
+
+export interface Outcome {
+  readonly seed: number;
+  readonly violation: Violation | null;
+  readonly events: number;
+  readonly virtualMs: number;
+  readonly digest: number;
+  /** The last lines of the trace, if a rule was broken. */
+  readonly lines: readonly string[];
+  readonly counts: ReadonlyMap<string, number>;
+}
+
+/** A volume whose reads and writes take time, and whose reads may answer after later batches. */
+class SlowVolume extends MemoryVolume {
+  /** While somebody outside the system looks at it: nothing takes time. */
+  isQuick = false;
+  readonly #late: () => Promise<void>;
+
+  constructor(before: (operation: 'read' | 'apply' | 'commit') => Promise<void>, late: () => Promise<void>) {
+    super({ crc32c: sum, deviceTotal: 2 ** 40, before });
+    this.#late = late;
+  }
+
+  override async readItems(tree: number, start: Key, end: Key, bytesMax: number): Promise<ItemsRead> {
+    const read = await super.readItems(tree, start, end, bytesMax);
+    if (!this.isQuick) await this.#late();
+    return read;
+  }
+
+  override async readData(extents: readonly FileExtent[]): Promise<DataRead> {
+    const read = await super.readData(extents);
+    if (!this.isQuick) await this.#late();
+    return read;
+  }
+}
+
+/** One mount and its programs. */
+class Mount {
+  readonly number: number;
+  readonly client: Client;
+  readonly kernel: SimulatedKernel;
+  readonly link: Link;
+  readonly processes: Process[] = [];
+  readonly doing: Set<Doing> = new Set();
+  readonly journal: Journal;
+  /** What the server has asked back and not got, and since when. */
+  readonly asked: RangeForest<number> = new RangeForest();
+  /** No program runs on it any more. */
+  isDead = false;
+  /** The server has ended its session. */
+  isEnded = false;
+
+  constructor(number: number, client: Client, kernel: SimulatedKernel, link: Link, last: LastChangers) {
+    this.number = number;
+    this.client = client;
+    this.kernel = kernel;
+    this.link = link;
+    this.journal = new Journal(client, last);
+  }
+
+  get session(): number {
+    return Number(this.client.greeting.session);
+  }
+}
+
+interface ListingWatch {
+  readonly dir: number;
+  readonly start: ReadonlyMap<string, number>;
+  readonly added: Set<string>;
+  readonly removed: Set<string>;
+}
+
+export class Simulation {
+  readonly settings: Settings;
+  readonly scenario: Scenario;
+  readonly time: VirtualTime = new VirtualTime();
+  readonly trace: Trace;
+  readonly counts: Map<string, number> = new Map();
+  readonly #random: Prng;
+  readonly #model: Model;
+  readonly #volume: SlowVolume;
+  readonly #server: Server;
+  readonly #mounts: Mount[] = [];
+  readonly #byNumber = new Map<number, Mount>();
+  readonly #isTroubled: boolean;
+  readonly #lastChangers: LastChangers = new Map();
+  readonly #listings = new Set<ListingWatch>();
+  readonly #patience: Patience;
+  readonly #working = new Set<Promise<void>>();
+  readonly #counters = new MessageCounters();
+  readonly #allowances: Allowances;
+  #steps = 0;
+  #writes = 0;
+  #comparedAt = 0;
+  #sessions = 0;
+  #nextMount = 0;
+  #isStopping = false;
+  #isDone = false;
+  #violation: Violation | null = null;
+
+  constructor(settings: Settings) {
+    this.settings = settings;
+    this.scenario = scenarioOf(settings);
+    this.#random = this.scenario.random;
+    this.#isTroubled = this.scenario.crashOneIn + this.scenario.silenceOneIn > 0;
+    this.trace = new Trace(() => this.time.nowMs(), settings.lines);
+    const { time } = this;
+    const { off } = settings;
+    this.#allowances = { forgottenOrphans: off.has('orphans'), reusedNumbers: off.has('numbers') };
+    this.#patience = new Patience(time, settings.off.has('progress') ? GIVE_WAY_MS : Infinity);
+    const { readDelayMs, applyDelayMs, commitDelayMs } = this.scenario;
+    const random = this.#fork();
+    const delays = { read: readDelayMs, apply: applyDelayMs, commit: commitDelayMs };
+    this.#volume = new SlowVolume(
+      (operation) => (this.#volume.isQuick ? Promise.resolve() : wait(time, random, delays[operation])),
+      () => wait(time, random, readDelayMs),
+    );
+    this.#volume.items.find(5, 256, ItemType.inodeItem, 0);
+    this.#model = new Model(ROOT, 0o40755);
+    this.#model.onName = (dir, name, isThere) => this.#onName(dir, name, isThere);
+    this.#server = new Server({
+      volume: this.#volume,
+      clock: time,
+      crc32c: sum,
+      epoch: 1n,
+      leaseMs: this.scenario.leaseMs,
+      log: (line) => this.trace.note('server:', line),
+    });
+  }
+
+  /** Events so far: calls of kernels, deliveries, timers. */
+  get events(): number {
+    return this.time.ran + this.#steps;
+  }
+
+  async run(): Promise<Outcome> {
+    const onRejection = (error: unknown): void => this.#fail(error);
+    process.on('unhandledRejection', onRejection);
+    try {
+      this.#main().catch((error: unknown) => this.#fail(error));
+      await turn();
+      while (this.#violation === null && !this.#isDone) {
+        try {
+          if (!this.time.step()) throw new Violation('progress', 'nothing happens any more');
+          await turn();
+          if (this.#server.sessions < this.#sessions) await this.#settle();
+          this.#sessions = this.#server.sessions;
+          if (this.events - this.#comparedAt >= COMPARE_EVENTS) this.#compare();
+          if (this.time.nowMs() > VIRTUAL_LIMIT_MS) throw new Violation('progress', 'a day has passed');
+        } catch (error) {
+          this.#fail(error);
+        }
+      }
+      await turn();
+    } finally {
+      process.off('unhandledRejection', onRejection);
+    }
+    this.#countMessages();
+    return {
+      seed: this.settings.seed,
+      violation: this.#violation,
+      events: this.events,
+      virtualMs: this.time.nowMs(),
+      digest: this.trace.digest,
+      lines: this.#violation === null ? [] : this.trace.last(this.settings.lines),
+      counts: this.counts,
+    };
+  }
+
+  #fork(): Prng {
+    return new Prng(this.#random.u32());
+  }
+
+  #count(what: string): void {
+    this.counts.set(what, (this.counts.get(what) ?? 0) + 1);
+  }
+
+  #fail(error: unknown): void {
+    if (this.#violation !== null) return;
+    if (error instanceof Violation) this.#violation = error;
+    else {
+      const stack = error instanceof Error ? (error.stack ?? error.message) : errorText(error);
+      this.#violation = new Violation('no exception', stack);
+    }
+    this.trace.note('BROKEN', this.#violation.message);
+  }
+
+  // ---- the run ----
+
+  async #main(): Promise<void> {
+    await this.#server.start();
+    const first = await this.#mount();
+    await this.#prepare(first);
+    const { clients } = this.scenario;
+    const joining: Promise<Mount>[] = [];
+    while (joining.length + 1 < clients) joining.push(this.#mount());
+    await Promise.all(joining);
+    this.#watch();
+    for (const mount of [...this.#mounts]) this.#start(mount);
+    while (this.#working.size > 0) await Promise.all(this.#working);
+    await this.#drain();
+    this.#isDone = true;
+  }
+
+  #start(mount: Mount): void {
+    for (const each of mount.processes) {
+      const work = this.#work(mount, each).finally(() => this.#working.delete(work));
+      this.#working.add(work);
+    }
+  }
+
+  async #mount(): Promise<Mount> {
+    const number = this.#nextMount++;
+    const { time, scenario } = this;
+    const random = this.#fork();
+    const link = new Link({
+      time,
+      random: this.#fork(),
+      ...random.pick(scenario.links),
+      onFrame: (fromServer, isArrival, frame) => this.#onFrame(number, fromServer, isArrival, frame),
+    });
+    this.#server.accept(link.server);
+    const kernel = new SimulatedKernel({
+      time,
+      random: this.#fork(),
+      forgetNothing: KERNEL_FAULTS.get(this.settings.fault) ?? null,
+      slownessMs: scenario.kernelSlownessMs,
+      pagesMax: scenario.pagesMax,
+      inodesMax: scenario.inodesMax,
+      judge: (step) => this.#judge(number, step),
+      nodeAt: (dir, name) => this.#model.get(dir)?.names.get(name) ?? 0,
+      mayRemove: (dir, name) => this.#mayRemove(dir, name),
+      forgetsAtOnce: this.settings.off.has('orphans'),
+      hasNames: (node) => (this.#model.get(node)?.nlink ?? 0) > 0,
+      count: (what) => this.#count(what),
+      patience: this.#patience,
+    });
+    const client = await Client.connect({
+      transport: link.client,
+      clock: time,
+      crc32c: sum,
+      path: Buffer.from('/'),
+      clientName: `client ${number}`,
+      cacheBytes: scenario.cacheBytes,
+      counters: this.#counters,
+      onEnded: () => kernel.forgetEverything(),
+      log: (line) => {
+        this.trace.note(`c${number}:`, line);
+        if (line.startsWith('the server refused')) this.#fail(new Violation('no batch is refused', line));
+      },
+    });
+    client.attachKernel(kernel);
+    kernel.start(client.operations);
+    breakClient(client, this.settings.fault, () => this.#count('fault'));
+    const mount = new Mount(number, client, kernel, link, this.#lastChangers);
+    for (let at = 0; at < scenario.processes; at++) {
+      mount.processes.push(
+        new Process({
+          kernel,
+          random: this.#fork(),
+          scenario,
+          fresh: (length) => this.#fresh(length),
+          watchListing: (node) => this.#watchListing(mount, node),
+          watchSync: () => () => {},
+        }),
+      );
+    }
+    this.#mounts.push(mount);
+    this.#byNumber.set(number, mount);
+    return mount;
+  }
+
+  #onFrame(client: number, fromServer: boolean, isArrival: boolean, frame: Buffer): boolean {
+    if (this.settings.isVerbose) this.trace.note(`c${client}`, frameText(fromServer, isArrival, frame));
+    const kind = frame[5]!;
+    if (kind === messages.revoke.kind && !isArrival) {
+      const isDropped = this.settings.fault === 'drop-revoke' && this.#random.oneIn(50);
+      if (isDropped) this.#count('fault');
+      const asked = this.#byNumber.get(client)?.asked;
+      const { ranges } = decodeControl<Revoke>(messages.revoke.fields, controlOf(frame), 'revoke');
+      for (const range of ranges) asked?.set(range, this.time.nowMs());
+      return !isDropped;
+    }
+    if (kind === messages.release.kind && isArrival) {
+      const asked = this.#byNumber.get(client)?.asked;
+      const { ranges } = decodeControl<Release>(messages.release.fields, controlOf(frame), 'release');
+      for (const range of ranges) asked?.cut(range);
+    }
+    return true;
+  }
+
+  /** Without the switch `orphans` no inode that somebody uses loses its last name. */
+  #mayRemove(dir: number, name: string): boolean {
+    if (!this.settings.off.has('orphans')) return true;
+    const node = this.#model.get(dir)?.names.get(name);
+    const inode = node === undefined ? undefined : this.#model.get(node);
+    if (inode === undefined || inode.nlink > 1) return true;
+    return !this.#mounts.some((mount) => mount.kernel.isUsed(inode.node));
+  }
+
+  /** Some directories and files to begin with. */
+  async #prepare(mount: Mount): Promise<void> {
+    const out = new AttrOut();
+    const error = mount.client.operations.getattr(ROOT, out);
+    if (error !== 0) {
+      await mount.client.operations.fetchMissing(1);
+      mount.client.operations.getattr(ROOT, out);
+    }
+    const root = this.#model.get(ROOT)!;
+    Object.assign(root, copyAttributes(out));
+    for (const name of this.scenario.names.slice(0, 2)) {
+      await mount.kernel.mkdir(ROOT, name);
+    }
+  }
+
+  async #work(mount: Mount, each: Process): Promise<void> {
+    const { time, scenario } = this;
+    const { random } = each;
+    while (!this.#isStopping && !mount.isDead && this.#violation === null) {
+      await time.sleep((scenario.thinkMs * random.below(1024)) / 512);
+      if (this.events >= this.settings.events) this.#isStopping = true;
+      await this.#patience.standBack(null);
+      const doing: Doing = { text: '', sinceMs: time.nowMs() };
+      mount.doing.add(doing);
+      try {
+        const text = await each.act();
+        this.trace.note(`c${mount.number}`, `${text}  (since ${doing.sinceMs.toFixed(3)})`);
+      } catch (error) {
+        this.#fail(error);
+      }
+      mount.doing.delete(doing);
+      if (random.oneIn(16)) mount.kernel.shrink();
+      if (!mount.isDead) this.#trouble(mount, random);
+    }
+    each.closeAll();
+  }
+
+  /** Once in a while something happens to a mount. */
+  #trouble(mount: Mount, random: Prng): void {
+    const { time } = this;
+    const { crashOneIn, pauseOneIn, silenceOneIn, leaseMs } = this.scenario;
+    const { number } = mount;
+    if (crashOneIn > 0 && random.oneIn(crashOneIn)) {
+      this.#count('trouble: a client crashes');
+      this.trace.note(`c${number}`, 'crashes');
+      this.#bury(mount);
+      mount.link.break();
+    } else if (pauseOneIn > 0 && random.oneIn(pauseOneIn)) {
+      this.#count('trouble: a client is silent for a while');
+      const ms = (leaseMs * random.below(70)) / 100;
+      this.trace.note(`c${number}`, `is silent for ${ms.toFixed(0)} ms`);
+      mount.link.silence(ms);
+    } else if (silenceOneIn > 0 && random.oneIn(silenceOneIn)) {
+      this.#count('trouble: a client is silent for good');
+      this.trace.note(`c${number}`, 'is silent from now on');
+      mount.link.silence(Infinity);
+      // It must end by itself in time, which it does not do yet.
+      if (!this.settings.off.has('lease')) return;
+      time.setTimer(leaseMs / 3, () => {
+        if (mount.isDead) return;
+        this.trace.note(`c${number}`, 'is gone');
+        this.#bury(mount);
+        mount.link.abandon();
+      });
+    }
+  }
+
+  /** A mount is over; another one takes its place after a while. */
+  #bury(mount: Mount): void {
+    mount.isDead = true;
+    mount.kernel.isDead = true;
+    const work = this.#join().finally(() => this.#working.delete(work));
+    this.#working.add(work);
+  }
+
+  async #join(): Promise<void> {
+    await this.time.sleep(this.#random.below(2000));
+    if (this.#isStopping) return;
+    this.#start(await this.#mount());
+  }
+
+  /** Sessions have ended: the model follows what is left of those that had no time to say goodbye. */
+  async #settle(): Promise<void> {
+    const live = new Set(this.#server.stats().sessions.map((session) => session.id));
+    for (const mount of this.#mounts) {
+      if (mount.isEnded || live.has(mount.session)) continue;
+      mount.isEnded = true;
+      mount.asked.clear();
+      this.trace.note(`c${mount.number}`, 'has no session any more');
+      this.#volume.isQuick = true;
+      const wrong = await mount.journal.settle(this.#model, this.#volume);
+      this.#volume.isQuick = false;
+      if (wrong !== null)
+        throw new Violation('a past state of the client is left', `client ${mount.number}: ${wrong}`);
+    }
+  }
+
+  /** Looks every second whether every operation makes progress. */
+  #watch(): void {
+    this.time.setTimer(1000, () => {
+      const nowMs = this.time.nowMs();
+      const limitMs = this.settings.off.has('progress') ? LONG_WAIT_MAX_MS : WAIT_MAX_MS;
+      const revokedMs = nowMs - REVOKE_MAX_MS - (this.#isTroubled ? 2 * this.scenario.leaseMs : 0);
+      for (const mount of this.#mounts) {
+        mount.asked.forEach((_tree, start, _end, sinceMs) => {
+          if (sinceMs < revokedMs)
+            throw new Violation(
+              'no revoke is lost',
+              `client ${mount.number}, inode ${start.objectid}, since ${sinceMs} ms`,
+            );
+        });
+        for (const doing of mount.doing) {
+          if (nowMs - doing.sinceMs > limitMs)
+            throw new Violation('progress', `client ${mount.number} waits since ${doing.sinceMs} ms`);
+        }
+      }
+      if (!this.#isDone) this.#watch();
+    });
+  }
+
+  // ---- what is checked ----
+
+  #judge(client: number, step: Step): void {
+    // Programs of a client that is gone see nothing any more.
+    if (this.#byNumber.get(client)?.isDead === true) return;
+    this.#steps++;
+    this.trace.note(`c${client}`, stepText(step));
+    const model = this.#model;
+    const objects = this.#isTroubled ? objectsOf(model, step) : null;
+    const before = objects?.keys.map((key) => modelText(model, key)) ?? [];
+    const wrong = applyStep(model, step, this.#allowances);
+    const hasChanged = model.undo.length > 0;
+    model.undo.length = 0;
+    if (wrong === null) {
+      if (objects === null || !hasChanged) return;
+      const { keys, node, isData } = objects;
+      this.#byNumber.get(client)?.journal.add(model, step, keys, before, node, isData);
+      return;
+    }
+    const violation = new Violation(
+      'reads see the last write',
+      `client ${client}: ${stepText(step)}: ${wrong}`,
+    );
+    this.#fail(violation);
+    throw violation;
+  }
+
+  #onName(dir: number, name: string, isThere: boolean): void {
+    for (const watch of this.#listings) {
+      if (watch.dir === dir) (isThere ? watch.added : watch.removed).add(name);
+    }
+  }
+
+  #watchListing(mount: Mount, node: number): (listing: Listing) => void {
+    const start = new Map(this.#model.directory(node)?.names ?? []);
+    const watch: ListingWatch = { dir: node, start, added: new Set(), removed: new Set() };
+    this.#listings.add(watch);
+    return (listing) => {
+      this.#listings.delete(watch);
+      if (listing.result < 0) return;
+      const wrong = listingFault(watch, listing);
+      if (wrong !== null)
+        throw new Violation('a listing is complete', `client ${mount.number}, directory ${node}: ${wrong}`);
+    };
+  }
+
+  /** The table against itself, and what each client believes against the table. */
+  #compare(): void {
+    this.#comparedAt = this.events;
+    const { table } = this.#server;
+    try {
+      table.verify();
+    } catch (error) {
+      throw new Violation('one writer', errorText(error));
+    }
+    for (const mount of this.#mounts) {
+      if (mount.client.inner.ended !== 0 || mount.isDead || mount.isEnded) continue;
+      mount.client.inner.held.forEach((tree, start, end, mode) => {
+        if (table.covers(mount.session, { tree, start, end }, mode)) return;
+        const range = `${start.objectid} ${start.type} ${start.offset} to ${end.objectid} ${end.type} ${end.offset}`;
+        throw new Violation(
+          'one writer',
+          `client ${mount.number} believes to hold ${range} for ${mode === Mode.write ? 'writing' : 'reading'}`,
+        );
+      });
+    }
+  }
+
+  /** Bytes that no other write has: a number, again and again. */
+  #fresh(length: number): Uint8Array {
+    const bytes = new Uint8Array(length);
+    const number = ++this.#writes;
+    for (let at = 0; at < length; at++) bytes[at] = (number >>> (8 * (at & 1))) + (at & 1) * 128;
+    return bytes;
+  }
+
+  /** All programs have ended: nothing may be left under way; then the clients go, and the volume is looked at. */
+  async #drain(): Promise<void> {
+    const { time } = this;
+    await time.sleep(2 * 1000 + 10 * this.scenario.kernelSlownessMs);
+    this.#compare();
+    for (const mount of this.#mounts) {
+      const { kernel } = mount;
+      if (mount.isDead) continue;
+      if (kernel.waiting > 0) throw new Violation('nothing leaks', `client ${mount.number}: requests wait`);
+    }
+    if (this.#server.table.waiting > 0) throw new Violation('nothing leaks', 'operations wait in the table');
+    for (const mount of this.#mounts) {
+      if (mount.isDead) continue;
+      const result = await mount.client.close();
+      if (result !== 0) throw new Violation('nothing is lost', `close of client ${mount.number}: ${result}`);
+      mount.kernel.isDead = true;
+    }
+    await time.sleep(60_000);
+    if (this.#server.sessions > 0) throw new Violation('nothing leaks', 'sessions are left');
+    await this.#compareVolume();
+    await this.#server.stop();
+  }
+
+  /** A new client sees on the volume exactly what the model holds. */
+  async #compareVolume(): Promise<void> {
+    const mount = await this.#mount();
+    const { kernel } = mount;
+    const visit = async (dir: number): Promise<void> => {
+      const names = new Map(this.#model.get(dir)!.names);
+      const listing = await kernel.list(dir);
+      const watch = { dir, start: names, added: new Set<string>(), removed: new Set<string>() };
+      const wrong = listing.result < 0 ? 'it cannot be listed' : listingFault(watch, listing);
+      if (wrong !== null) throw new Violation('the volume holds everything', `directory ${dir}: ${wrong}`);
+      for (const [name, node] of names) {
+        const found = await kernel.lookup(dir, name);
+        if (found !== node) throw new Violation('the volume holds everything', `${dir}/${name}: ${found}`);
+        await kernel.getattr(node);
+        const inode = this.#model.get(node)!;
+        if (inode.isDirectory) await visit(node);
+        else if (inode.isSymlink) await kernel.readlink(node);
+        else {
+          const opened = await kernel.openNode(node, { truncate: false, write: false, append: false });
+          if (typeof opened === 'number') throw new Violation('the volume holds everything', `open ${node}`);
+          await kernel.read(opened, 0, inode.size + 1);
+          kernel.close(opened);
+        }
+        await kernel.listxattr(node);
+        for (const xattr of inode.xattrs.keys()) await kernel.getxattr(node, xattr);
+      }
+    };
+    await visit(ROOT);
+    await mount.client.close();
+  }
+
+  #countMessages(): void {
+    const { sent, received } = this.#counters.report().messages;
+    for (const [name, count] of Object.entries(sent)) this.counts.set(`message: ${name} from client`, count);
+    for (const [name, count] of Object.entries(received))
+      this.counts.set(`message: ${name} to client`, count);
+  }
+}
+
+function listingFault(watch: ListingWatch, listing: Listing): string | null {
+  for (const [name, node] of watch.start) {
+    if (watch.removed.has(name)) continue;
+    const seen = listing.names.get(name);
+    if (seen === undefined) return `${name} is missing`;
+    if (!watch.added.has(name) && seen !== node) return `${name} is inode ${seen}, not ${node}`;
+  }
+  for (const name of listing.names.keys()) {
+    if (!watch.start.has(name) && !watch.added.has(name)) return `${name} was never there`;
+  }
+  for (const name of listing.twice) if (!watch.added.has(name)) return `${name} came twice`;
+  return null;
+}
+
+function controlOf(frame: Buffer): Buffer {
+  return frame.subarray(24, 24 + frame.readUInt32LE(12));
+}
+
+/** A message in words. */
+function frameText(fromServer: boolean, isArrival: boolean, frame: Buffer): string {
+  const name = messageName(frame[5]!)!;
+  const isReply = (frame[6]! & 1) !== 0;
+  const way = `${isArrival ? 'gets' : 'sends'}`;
+  const who = fromServer === isArrival ? 'client' : 'server';
+  const control = controlOf(frame);
+  if (isReply && (frame[6]! & 2) !== 0) return `${who} ${way} error to ${name} ${frame.readUInt32LE(8)}`;
+  const spec = messages[name];
+  const fields = decodeControl<unknown>(
+    (isReply ? spec.reply : spec.fields) as FieldType<unknown>,
+    control,
+    name,
+  );
+  const text = JSON.stringify(fields, (_key, value: unknown) => {
+    if (typeof value === 'bigint') return String(value);
+    if (typeof value === 'object' && value !== null && 'objectid' in value) {
+      const key = value as Key;
+      return `${key.objectid}.${key.type}.${key.offset}`;
+    }
+    return value;
+  });
+  return `${who} ${way} ${isReply ? 'reply to ' : ''}${name} ${frame.readUInt32LE(8)}: ${text.replaceAll('"', '').slice(0, 400)}`;
+}
+
+/** Lets every promise that is settled be followed to its end. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+function wait(time: VirtualTime, random: Prng, ms: number): Promise<void> {
+  if (ms === 0) return Promise.resolve();
+  return time.sleep(((random.oneIn(8) ? 1 : 0.1) * ms * random.below(1024)) / 1024);
+}
+
+/** Runs one seed. */
+export function simulate(settings: Settings): Promise<Outcome> {
+  return new Simulation(settings).run();
+}
