@@ -188,12 +188,15 @@ export async function postgres(
     const stop = (): Promise<unknown> => asPostgres('"$1/pg_ctl" -D "$3" -m fast -w stop > /dev/null', data);
     cleanup.add(() => stop().catch(() => undefined));
     await asPostgres(
-      '"$1/pg_ctl" -D "$3" -l "$4" -w -o "-k $2 -c listen_addresses=" start > /dev/null',
+      '"$1/pg_ctl" -D "$3" -l "$4" -w -o "-k $2 -c listen_addresses=" start > /dev/null || { tail "$4"; exit 1; }',
       data,
       log,
     );
     if (index === 0) await asPostgres('"$1/pgbench" -h "$2" -q -i postgres 2> /dev/null');
-    await asPostgres('"$1/pgbench" -h "$2" -n -c 4 -t "$3" postgres > /dev/null 2>&1', String(transactions));
+    await asPostgres(
+      '"$1/pgbench" -h "$2" -n -c 4 -t "$3" postgres > "$2/said" 2>&1 || { tail -n 5 "$2/said" "$2/log"; exit 1; }',
+      String(transactions),
+    );
     const query =
       'SELECT (SELECT sum(abalance) FROM pgbench_accounts) = (SELECT sum(delta) FROM pgbench_history), (SELECT sum(bbalance) FROM pgbench_branches) = (SELECT sum(tbalance) FROM pgbench_tellers), (SELECT sum(bbalance) FROM pgbench_branches) = (SELECT sum(delta) FROM pgbench_history), (SELECT count(*) FROM pgbench_history)';
     const { stdout } = await asPostgres('"$1/psql" -h "$2" -At -c "$3" postgres', query);
@@ -212,7 +215,7 @@ async function line(context: AcceptanceContext): Promise<void> {
   const paths = several.paths;
   const faults: string[] = [];
   const scenario = async (name: string, body: (scratch: string) => Promise<void>): Promise<void> => {
-    const scratch = join(directory, name);
+    const scratch = join(directory, name.replace(/\W.*/, ''));
     await mkdir(scratch);
     try {
       const took = await seconds(() => body(scratch));
