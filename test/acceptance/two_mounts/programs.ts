@@ -194,7 +194,7 @@ export async function postgres(
     );
     if (index === 0) await asPostgres('"$1/pgbench" -h "$2" -q -i postgres 2> /dev/null');
     await asPostgres(
-      '"$1/pgbench" -h "$2" -n -c 4 -t "$3" postgres > "$2/said" 2>&1 || { tail -n 5 "$2/said" "$2/log"; exit 1; }',
+      '"$1/pgbench" -h "$2" -n -c 4 -t "$3" postgres > "$2/said" 2>&1 || { tail -n 5 "$2/said"; grep -E "PANIC|FATAL|ERROR" "$2/log" | head -n 5; exit 1; }',
       String(transactions),
     );
     const query =
