@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Which layer may import which. `npm run check` runs it over ts/ (type imports count too).
 //
-//   util < item, wire < coherency, store < server, client < fuse, sys < cli, dev
+//   util < item, wire < coherency, store < server, client < fuse, sys < cli < bench, dev
 //
 // A file imports its own folder and lower layers only; server and client never import each other. Each package and
 // each kind of node: module has the one place where it may be used, so that the layers below stay pure.
@@ -48,13 +48,20 @@ module.exports = {
       from: { path: '^ts/', pathNot: '^ts/dev/' },
       to: { path: '^ts/dev/' },
     },
+    {
+      name: 'bench-uses-commands',
+      severity: 'error',
+      comment: 'crfs-bench measures what any user sees, so it knows nothing of what is below ts/cli',
+      from: { path: '^ts/bench/' },
+      to: { path: '^ts/', pathNot: '^ts/(bench|cli)/' },
+    },
     only(
       'node-modules-at-the-edge',
       { dependencyTypes: ['core'], pathNot: '^(node:)?buffer$' },
-      '^ts/(sys|cli|dev)/|^ts/store/native_volume\\.ts$|^ts/fuse/native_driver\\.ts$',
+      '^ts/(sys|cli|bench|dev)/|^ts/store/native_volume\\.ts$|^ts/fuse/native_driver\\.ts$',
     ),
     only('cbor-in-the-codec', { path: 'node_modules/cbor-x' }, '^ts/wire/codec\\.ts$'),
-    only('clipanion-in-cli', { path: 'node_modules/(clipanion|typanion)' }, '^ts/cli/'),
+    only('clipanion-in-cli', { path: 'node_modules/(clipanion|typanion)' }, '^ts/(cli|bench)/'),
     only(
       'addon-behind-adapters',
       { path: '^native/' },

@@ -8,6 +8,7 @@ import { chmod, lstat, readlink, rm, symlink } from 'node:fs/promises';
 import { resolve } from 'node:path';
 
 const LINKS: readonly (readonly [string, string])[] = [
+  ['/usr/local/bin/crfs-bench', 'dist/bench/crfs-bench.js'],
   ['/usr/local/bin/crfsd', 'dist/cli/crfsd.js'],
   ['/usr/local/bin/mount.crfs', 'dist/cli/mount.crfs.js'],
   ['/usr/local/bin/umount.crfs', 'dist/cli/umount.crfs.js'],
@@ -21,7 +22,9 @@ async function stateOf(path: string): Promise<'free' | 'ours' | 'foreign'> {
   const found = await lstat(path).catch(() => undefined);
   if (found === undefined) return 'free';
   if (!found.isSymbolicLink()) return 'foreign';
-  return /\/dist\/cli\/(crfsd|u?mount\.crfs)\.js$/.test(await readlink(path)) ? 'ours' : 'foreign';
+  return /\/dist\/(cli\/(crfsd|u?mount\.crfs)|bench\/crfs-bench)\.js$/.test(await readlink(path))
+    ? 'ours'
+    : 'foreign';
 }
 
 async function main(action: string | undefined): Promise<void> {

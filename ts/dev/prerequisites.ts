@@ -22,6 +22,10 @@ const PACKAGES: Readonly<Record<string, string>> = {
   ssh: 'openssh-client',
   '/usr/sbin/sshd': 'openssh-server',
   perf: 'linux-perf',
+  sqlite3: 'sqlite3',
+  git: 'git',
+  make: 'make',
+  '/usr/lib/postgresql': 'postgresql',
   '/usr/src/linux-source-6.1.tar.xz': 'linux-source-6.1',
 };
 
@@ -33,6 +37,9 @@ export const ACCEPTANCE_COMMANDS: readonly string[] = ['xz', '/usr/src/linux-sou
 
 /** What the comparison with sshfs calls beyond that. */
 export const SSHFS_COMMANDS: readonly string[] = ['sshfs', 'ssh', '/usr/sbin/sshd'];
+
+/** The programs that share a tree from several mounts. */
+export const PROGRAM_COMMANDS: readonly string[] = ['sqlite3', 'git', 'make', '/usr/lib/postgresql'];
 
 /** What the profile in that comparison calls. */
 export const PROFILE_COMMANDS: readonly string[] = ['perf'];

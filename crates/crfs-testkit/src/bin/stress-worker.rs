@@ -4,7 +4,8 @@
 //!
 //! `stress-worker DIR --prepare` makes what all share, once, before. `stress-worker DIR --final --history FILE` reads
 //! everything once at the end. `check-history` then judges all histories together (crfs_testkit::history says what a
-//! record is). `--groups N` (4) sets of names; `--rest-us N` (1,000): mean rest between actions.
+//! record is). `--groups N` (4) sets of names; `--rest-us N` (1,000): mean rest between actions;
+//! `--without-maps` leaves out the stores through shared mappings.
 //!
 //! What is made carries its identity as its group, which the thread takes on before it makes it.
 
@@ -17,7 +18,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Mutex;
 
-use crfs_testkit::history::{ABSENT, END, Kind, NAMES_PER_GROUP, NO_DIRECTORY, Record, attribute, identity};
+use crfs_testkit::history::{
+    ABSENT, END, Kind, NAMES_PER_GROUP, NO_DIRECTORY, Record, attribute, identity, packed,
+};
 use support::sys::{self, Fd, Mapping, Stat, Sys, c, now};
 use support::{Arguments, Random, Result, at, main_of, say};
 
@@ -35,7 +38,7 @@ const APPEND_FILES: i64 = 2_000;
 /// Words of the file that all have mapped, on two pages.
 const MAPPED_WORDS: i64 = 8;
 const MAPPED_BYTES: usize = 8_192;
-const CALL_LIMIT_SECONDS: u64 = 60;
+const CALL_LIMIT_SECONDS: u64 = 20;
 
 static DOING: Mutex<String> = Mutex::new(String::new());
 
@@ -74,6 +77,7 @@ struct Worker {
     random: Random,
     watchdog: sys::Watchdog,
     groups: u64,
+    maps: bool,
     /// Files made, values written: never used twice.
     made: i64,
     values: i64,
@@ -140,7 +144,7 @@ impl Worker {
             let name = if errno < 0 { "wrong content".to_owned() } else { sys::errno_name(errno) };
             say(&format!("worker {}: {what}: {name} at {}", self.number, times.0))?;
         }
-        self.record(times, Kind::Fault, &[self.actions as i64, i64::from(errno)])
+        self.record(times, Kind::Fault, &[self.actions as i64, i64::from(errno), packed(what)])
     }
 
     fn next_identity(&mut self, name: i64) -> i64 {
@@ -706,7 +710,7 @@ impl Worker {
             0..=6 => return self.work_on_held(),
             7..=10 => return self.append(),
             11..=12 => return self.read_appended(Worker::append_file()),
-            13..=18 => return self.mapped_word(),
+            13..=18 if self.maps => return self.mapped_word(),
             _ => {}
         }
         let dir = self.pick_dir(group)?;
@@ -825,6 +829,7 @@ fn body(arguments: Arguments) -> Result<()> {
         random: Random::new(arguments.number("seed", 1)?.wrapping_mul(1_000).wrapping_add(number as u64)),
         watchdog: sys::Watchdog::start(CALL_LIMIT_SECONDS, &doing),
         groups: arguments.number("groups", 4)?,
+        maps: !arguments.flag("without-maps"),
         made: 0,
         values: 0,
         actions: 0,

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::names::{Call as NameCall, Names, Type};
 use super::registers::{Call as RegisterCall, FRESH_TIME, Register};
 use super::search::{Model, Timed, Verdict, judge};
-use super::{ABSENT, BASE_DIRECTORIES, END, Kind, NAMES_PER_GROUP, Record, attribute, group_of_identity};
+use super::{
+    ABSENT, BASE_DIRECTORIES, END, Kind, NAMES_PER_GROUP, Record, attribute, group_of_identity, unpacked,
+};
 
 /// What was found, and what was looked at.
 #[derive(Debug, Default)]
@@ -72,15 +74,33 @@ pub fn check(records: &[Record]) -> Report {
         figures.calls += 1;
         figures.longest = figures.longest.max(record.end - record.start);
         figures.refused += u64::from(refused(record));
-        if record.kind == Kind::Fault {
-            report.violations.push(format!("a call answered what none may: {}", record.line()));
-        }
     }
     let numbers = check_numbers(records, &mut report);
     check_names(records, &numbers, &mut report);
     check_registers(records, &mut report);
     check_appends(records, &mut report);
+    check_faults(records, &mut report);
     report
+}
+
+/// One violation for each answer that no call may give, however often it came.
+fn check_faults(records: &[Record], report: &mut Report) {
+    let mut faults: BTreeMap<(String, i64), Vec<&Record>> = BTreeMap::new();
+    for record in records.iter().filter(|record| record.kind == Kind::Fault) {
+        let what = unpacked(record.args.get(2).copied().unwrap_or(0));
+        faults.entry((what, record.args[1])).or_default().push(record);
+    }
+    for ((what, errno), all) in faults {
+        let name = match errno {
+            -1 => "a wrong content".to_owned(),
+            _ => std::io::Error::from_raw_os_error(errno as i32).to_string(),
+        };
+        report.violations.push(format!(
+            "{what}... answered {name} {} times, first: {}",
+            all.len(),
+            all[0].line()
+        ));
+    }
 }
 
 fn refused(record: &Record) -> bool {

@@ -40,6 +40,16 @@ pub fn group_of_identity(identity: i64) -> i64 {
     (identity >> 24) & 0x3f
 }
 
+/// The beginning of a word as a number, so that a record can hold it.
+pub fn packed(word: &str) -> i64 {
+    word.bytes().take(7).fold(0, |number, byte| number << 8 | i64::from(byte))
+}
+
+/// The word that `packed` made a number of.
+pub fn unpacked(number: i64) -> String {
+    number.to_be_bytes().iter().filter(|&&byte| byte != 0).map(|&byte| char::from(byte)).collect()
+}
+
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $word:literal,)*) => {
         /// What a call was; the arguments in the order in which they stand in a record.
@@ -113,7 +123,8 @@ kinds! {
     Sync = "fsync",
     /// identity
     Close = "close",
-    /// number of the operation in the worker, errno or -1 for a wrong content: what no call may answer
+    /// number of the action in the worker, errno or -1 for a wrong content, what it was (`packed`): what no call may
+    /// answer
     Fault = "fault",
 }
 

@@ -48,6 +48,7 @@ const FLAGS: &[&str] = &[
     "drop-caches",
     "prepare",
     "final",
+    "without-maps",
 ];
 
 impl Arguments {
