@@ -14,6 +14,7 @@ import { hostname } from 'node:os';
 import { Client } from '../client/client.ts';
 import { mountNative, type NativeDriver } from '../fuse/native_driver.ts';
 import { RequestServer } from '../fuse/request_server.ts';
+import { loopSpin } from '../sys/loop_spin.ts';
 import { connectSocket } from '../sys/socket_transport.ts';
 import { SystemClock } from '../sys/system_clock.ts';
 import { Errno, errnoName } from '../util/errno.ts';
@@ -112,6 +113,7 @@ class MountProcess {
         target: directory,
         flags: [...settings.kernelFlags, settings.readOnly ? 'ro' : 'rw'],
         allowOther: settings.allowOther,
+        onActivity: loopSpin.sent,
       });
     } catch (error) {
       await client.close();

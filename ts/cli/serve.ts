@@ -6,6 +6,7 @@
 
 import { Server } from '../server/server.ts';
 import { NativeVolume } from '../store/native_volume.ts';
+import { loopSpin } from '../sys/loop_spin.ts';
 import { listenSocket, type SocketListener } from '../sys/socket_transport.ts';
 import { SystemClock } from '../sys/system_clock.ts';
 import { type Address, formatAddress } from './address.ts';
@@ -54,7 +55,13 @@ export async function serve(request: ServeRequest): Promise<number> {
   const ending = endSignal(log);
   let volume: NativeVolume;
   try {
-    volume = new NativeVolume(image, { readOnly, cacheBytes, punchFreed, log });
+    volume = new NativeVolume(image, {
+      readOnly,
+      cacheBytes,
+      punchFreed,
+      onActivity: loopSpin.sent,
+      log,
+    });
   } catch (error) {
     throw imageError(image, error);
   }

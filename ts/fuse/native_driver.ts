@@ -4,13 +4,14 @@
 //
 // The event loop calls `serve` while requests wait. One native call writes the replies of the last burst and reads
 // the next one. After a few milliseconds of continuous work it returns to the loop, which calls again after the
-// sockets and timers had their turn. Answers are the only thing this thread waits for nothing with: notifications
+// sockets and timers had their turn. Before it sleeps it looks for another request for a moment (util/spin.ts). Answers are the only thing this thread waits for nothing with: notifications
 // and umount run on native threads and come back by ticket.
 
 import { native } from '../../native/index.js';
 import { Errno } from '../util/errno.ts';
+import { Spin } from '../util/spin.ts';
 import type { ClosedHandler, FuseDriver, RequestHandler, UnmountMode } from './driver.ts';
-import { BURST_MAX, BURST_WORK_MS, REQUEST_REGION_BYTES } from './limits.ts';
+import { BURST_MAX, BURST_WORK_MS, LOOK_MS, REQUEST_REGION_BYTES } from './limits.ts';
 import { Replies } from './replies.ts';
 import { META_WORDS, RequestView } from './request.ts';
 
@@ -23,6 +24,8 @@ export interface NativeDriverOptions {
   readonly flags: readonly string[];
   /** Whether other users than root may enter. */
   readonly allowOther: boolean;
+  /** Called when something is given to the notifier threads. */
+  readonly onActivity?: () => void;
 }
 
 /** A failure to mount: `errno` is positive. */
@@ -65,6 +68,8 @@ export class NativeDriver implements FuseDriver {
   private readonly waiting = new Map<number, (errno: number) => void>();
   private onRequest: RequestHandler | null = null;
   private onClosed: ClosedHandler | null = null;
+  private readonly onActivity: () => void;
+  private readonly spin = new Spin(LOOK_MS);
   private nextTicket = 1;
   private inBurst = false;
   private flushQueued = false;
@@ -72,6 +77,7 @@ export class NativeDriver implements FuseDriver {
 
   constructor(options: NativeDriverOptions) {
     const { source, target, flags, allowOther } = options;
+    this.onActivity = options.onActivity ?? (() => {});
     const region = new Uint8Array(REQUEST_REGION_BYTES);
     this.meta = new Uint32Array(BURST_MAX * META_WORDS);
     this.view = new RequestView(region);
@@ -106,7 +112,7 @@ export class NativeDriver implements FuseDriver {
     const deadline = performance.now() + BURST_WORK_MS;
     this.inBurst = true;
     try {
-      for (;;) {
+      for (let isLooking = false; ; ) {
         const queued = replies.count;
         replies.clear();
         const found = channel.next(queued, BURST_MAX);
@@ -114,12 +120,21 @@ export class NativeDriver implements FuseDriver {
           this.end(null);
           break;
         }
+        if (found === 0) {
+          const nowMs = performance.now();
+          if (!isLooking && !this.spin.begins()) break;
+          isLooking = true;
+          if (this.spin.goesOn(nowMs) && nowMs < deadline) continue;
+          break;
+        }
         for (let index = 0; index < found; index++) {
           view.moveTo(meta, index);
           onRequest(view);
         }
-        if (found === 0) break;
-        if (performance.now() >= deadline) {
+        const nowMs = performance.now();
+        this.spin.came(nowMs, isLooking);
+        isLooking = false;
+        if (nowMs >= deadline) {
           this.writeReplies();
           break;
         }
@@ -178,6 +193,7 @@ export class NativeDriver implements FuseDriver {
   /** Starts what completes by ticket. */
   private notify(send: (ticket: number) => void): Promise<number> {
     if (this.ended) return Promise.resolve(Errno.ENODEV);
+    this.onActivity();
     const ticket = this.nextTicket;
     this.nextTicket = (this.nextTicket + 1) >>> 0;
     return new Promise((resolve) => {

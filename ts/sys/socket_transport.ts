@@ -12,6 +12,7 @@ import { Errno, type ErrnoName } from '../util/errno.ts';
 import { ConnectionError } from '../util/errors.ts';
 import { CONNECTIONS_MAX, SEND_QUEUE_BYTES_HIGH } from '../util/limits.ts';
 import type { Transport, TransportHandlers } from '../wire/transport.ts';
+import { loopSpin } from './loop_spin.ts';
 
 /** Where a server listens or a client connects. Port 0 lets the system choose. */
 export type SocketAddress =
@@ -49,7 +50,10 @@ class SocketTransport implements Transport {
     socket.on('error', (error) => {
       cause = error;
     });
-    socket.on('data', (chunk: Buffer) => handlers.onData(chunk));
+    socket.on('data', (chunk: Buffer) => {
+      loopSpin.received();
+      handlers.onData(chunk);
+    });
     socket.on('drain', () => {
       if (!this.#over || socket.writableLength > SEND_QUEUE_BYTES_HIGH / 2) return;
       this.#over = false;
@@ -66,6 +70,7 @@ class SocketTransport implements Transport {
     if (!this.#corked) {
       this.#corked = true;
       socket.cork();
+      loopSpin.sent();
       process.nextTick(() => {
         this.#corked = false;
         socket.uncork();
