@@ -14,6 +14,7 @@ import { hostname } from 'node:os';
 import { Client } from '../client/client.ts';
 import { mountNative, type NativeDriver } from '../fuse/native_driver.ts';
 import { RequestServer } from '../fuse/request_server.ts';
+import { isKilled } from '../sys/killed.ts';
 import { loopSpin } from '../sys/loop_spin.ts';
 import { connectSocket } from '../sys/socket_transport.ts';
 import { SystemClock } from '../sys/system_clock.ts';
@@ -129,7 +130,7 @@ class MountProcess {
     this.#request = request;
     this.#client = client;
     this.#driver = driver;
-    this.#server = new RequestServer(driver);
+    this.#server = new RequestServer(driver, isKilled);
     client.attachKernel(this.#server.kernel);
     this.#channelClosed = new Promise((resolve) => this.#server.start(client.operations, resolve));
     this.ended = this.#finish();

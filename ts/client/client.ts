@@ -140,6 +140,7 @@ export class Client {
         },
       },
     );
+    client!.#watchLease();
     return client!;
   }
 
@@ -201,7 +202,6 @@ export class Client {
     core.readAhead = (want) => this.#data.readAhead(want);
     core.topUp = (tree) => this.#fetcher.topUp(tree);
     this.operations = new ClientOperations(core, this.#fetcher, neighbours, () => this.sync());
-    this.#setLease(clock.nowMs());
     this.#setPing();
   }
 
@@ -238,19 +238,22 @@ export class Client {
     this.#pingTimer?.cancel();
     this.#leaseTimer?.cancel();
     this.#core.writeBack.end();
+    this.#core.toldLeft();
   }
 
-  /** @param sentMs - when the last message was sent that the server has answered. */
-  #setLease(sentMs: number): void {
+  /** Ends the session when the server has not answered anything that was sent in most of a lease. */
+  #watchLease(): void {
     const { clock } = this.#options;
-    const untilMs = sentMs + this.greeting.leaseMs * TRUSTED_LEASE_PART;
-    this.#leaseTimer?.cancel();
-    this.#leaseTimer = clock.setTimer(Math.max(1, untilMs - clock.nowMs()), () => {
+    const untilMs = this.peer.answeredSentMs + this.greeting.leaseMs * TRUSTED_LEASE_PART;
+    if (untilMs <= clock.nowMs()) {
       this.peer.close(Errno.ETIMEDOUT, 'the server has not answered for most of a lease');
-    });
+      return;
+    }
+    this.#leaseTimer = clock.setTimer(Math.max(1, untilMs - clock.nowMs()), () => this.#watchLease());
   }
 
   #setPing(): void {
+    if (this.#core.ended !== 0) return;
     this.#pingTimer = this.#options.clock.setTimer(this.greeting.leaseMs / PINGS_A_LEASE, () => {
       void this.#ping();
     });
@@ -259,16 +262,14 @@ export class Client {
   async #ping(): Promise<void> {
     const { clock } = this.#options;
     const sentMs = clock.nowMs();
+    this.#setPing();
     try {
       const reply = await this.peer.request('ping', {}, { timeoutMs: this.greeting.leaseMs });
-      this.#setLease(sentMs);
       // A quick answer tells the time better than the one before.
       if (clock.nowMs() - sentMs < 100) this.#core.stamp.learn(reply.fields.serverTimeNs);
     } catch (error) {
       if (!(error instanceof ConnectionError) && !(error instanceof FsError)) throw error;
-      return;
     }
-    if (this.#core.ended === 0) this.#setPing();
   }
 
   /** Puts the data of files that were written up to a moment into the log. */

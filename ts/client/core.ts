@@ -117,6 +117,7 @@ export class Core {
   hits = 0;
   misses = 0;
   #freshGrants: Promise<void> | null = null;
+  #leftWaiters: (() => void)[] = [];
 
   constructor(options: CoreOptions) {
     this.clock = options.clock;
@@ -275,6 +276,13 @@ export class Core {
     return hasDerived && hasIdentity;
   }
 
+  /** Whether the derived part of an inode is held. */
+  needDerived(tree: number, ino: number, mode: Mode): boolean {
+    if (this.#holdsKeys(tree, ino, ItemType.inodeItem, DERIVED, DERIVED + 1, mode)) return true;
+    this.#wantInode(tree, ino, mode, RANGE);
+    return false;
+  }
+
   /**
    * Whether `[start, end)` of a file's bytes is held. The ends of extents that reach over those of what is granted
    * are cut off, so nothing beside it is needed.
@@ -353,6 +361,40 @@ export class Core {
     return !this.leaving.forEachIn(RANGE, () => false);
   }
 
+  /** Whether `[start, end)` of a file's bytes is held; notes nothing. */
+  holdsBytes(tree: number, ino: number, start: number, end: number, mode: Mode): boolean {
+    RANGE.tree = tree;
+    setKey(RANGE.start, ino, ItemType.extentData, start);
+    setKey(RANGE.end, ino, ItemType.extentData, end);
+    return this.held.covers(RANGE, mode);
+  }
+
+  /**
+   * Whether a file may be opened for writing now. INVARIANT: while a file has writers, the kernel has pages only of bytes
+   * that are held for writing, together with the derived part of the inode: it dirties them without asking, and what
+   * it writes back must not have to wait for a grant. So bytes that are held only to read, of which it may have pages,
+   * must be held for writing first; and nothing of them may be on its way back.
+   */
+  mayDirtyPages(node: number, tree: number, ino: number): boolean {
+    if ((this.files.get(node)?.writers ?? 0) > 0) return true;
+    RANGE.tree = tree;
+    setKey(RANGE.start, ino, ItemType.extentData, 0);
+    setKey(RANGE.end, ino, ItemType.extentData + 1, 0);
+    if (this.leaving.size > 0 && !this.leaving.forEachIn(RANGE, () => false)) {
+      this.missing.isLeaving = true;
+      return false;
+    }
+    let isHeld = false;
+    let isRead = false;
+    this.held.forEachIn(RANGE, (_start, _end, mode) => {
+      isHeld = true;
+      isRead ||= mode !== Mode.write;
+      return !isRead;
+    });
+    if (isHeld && !this.needDerived(tree, ino, Mode.write)) return false;
+    return !isRead || this.needBytesFrom(tree, ino, 0);
+  }
+
   /**
    * Whether the kernel may be given pages of `[start, end)` of a file now. Pages of a range that is being given back are
    * noted, and held back while that is asked for: then what waits is noted as missing.
@@ -367,8 +409,20 @@ export class Core {
     return true;
   }
 
+  /** Resolves when something that is being given back is gone; at once when nothing is. */
+  nextLeft(): Promise<void> {
+    if (this.leaving.size === 0 || this.ended !== 0) return Promise.resolve();
+    return new Promise((resolve) => this.#leftWaiters.push(resolve));
+  }
+
+  /** Tells those who wait for it that something is gone, or that the session has ended. */
+  toldLeft(): void {
+    for (const resolve of this.#leftWaiters.splice(0)) resolve();
+  }
+
   /** Marks a range as being given back (`by` 1), or as given back (-1). */
   setLeaving(range: TreeRange, by: 1 | -1): void {
+    if (by === -1) queueMicrotask(() => this.toldLeft());
     this.leaving.update(range, (old) => {
       const count = (old ?? 0) + by;
       return count > 0 ? count : undefined;

@@ -69,6 +69,7 @@ export class Fetcher {
     if (missing.statfs) waits.push(this.#statfs());
     if (missing.room) await core.writeBack.room();
     if (missing.isHeldBack) await core.pageHold.wait();
+    if (missing.isLeaving) await core.nextLeft();
     let result = core.ended;
     for (const wait of waits) {
       const one = await wait;

@@ -24,17 +24,17 @@ import {
   setExtentLength,
 } from '../item/extent_data.ts';
 import { inodeMode, inodeSize, isDirectory } from '../item/inode_item.ts';
-import { ItemType } from '../item/key.ts';
+import { DERIVED, ItemType } from '../item/key.ts';
 import type { Clock } from '../util/clock.ts';
 import { type DurationReport, Durations } from '../util/durations.ts';
 import { OPEN_INODES_MAX, RANGES_MAX } from '../util/limits.ts';
-import { type Key, rangesOverlap, type TreeRange } from '../util/range.ts';
+import { compareKey, type Key, rangesOverlap, type TreeRange } from '../util/range.ts';
 import { Mode, type ModeChange, type TreeInode } from '../wire/message.ts';
 import type { Peer } from '../wire/peer.ts';
 import type { Core } from './core.ts';
 import type { FileState } from './file_state.ts';
 import { logFile } from './file_writer.ts';
-import { endOfInode, forgetRanges } from './kernel_forget.ts';
+import { endOfInode, forgetContent, forgetRanges } from './kernel_forget.ts';
 import { CONTENDED_WHOLE_BYTES } from './limits.ts';
 
 /** How long the kernel may take to forget pages while READs are held back, milliseconds. */
@@ -74,8 +74,9 @@ export class Giver {
     durations.add(this.#core.clock.nowMs() - startMs);
   }
 
-  async #give(ranges: readonly Giving[]): Promise<void> {
+  async #give(asked: readonly Giving[]): Promise<void> {
     const core = this.#core;
+    const ranges = this.#withDirtied(asked);
     for (const range of ranges) {
       noteContention(core, range);
       core.setLeaving(range, 1);
@@ -116,7 +117,7 @@ export class Giver {
       if (!isHolding) core.pageHold.begin();
       isHolding = true;
       countTransition(Transition.forgotLatePages);
-      for (const node of late) core.kernel.forgetBytes(node, 0, Infinity);
+      for (const node of late) for (const range of ranges) forgetContent(core, range, core.inoOf(node));
       const settled = core.kernel.settled();
       if (await isWithin(core.clock, settled, HELD_BACK_MS)) continue;
       // The kernel waits for a READ that is held back.
@@ -140,9 +141,28 @@ export class Giver {
 
   /** A range that stays readable: what was written through mmap must come out, and later writes must be asked for. */
   #forgetMapped(range: TreeRange): void {
-    for (const file of filesIn(this.#core, range)) {
-      if (file.writers > 0) this.#core.kernel.forgetBytes(file.node, 0, Infinity);
+    for (const file of filesIn(this.#core, range)) forgetContent(this.#core, range, file.ino, true);
+  }
+
+  /**
+   * The ranges, and the bytes of files that are open for writing and lose the derived part of their inode: what the kernel
+   * writes back of them needs it.
+   */
+  #withDirtied(ranges: readonly Giving[]): readonly Giving[] {
+    const core = this.#core;
+    const more: Giving[] = [];
+    for (const range of ranges) {
+      for (const { tree, ino, writers } of filesIn(core, range)) {
+        const isDerivedIn =
+          compareKey(range.start, { objectid: ino, type: ItemType.inodeItem, offset: DERIVED }) <= 0 &&
+          compareKey({ objectid: ino, type: ItemType.inodeItem, offset: DERIVED }, range.end) < 0;
+        if (writers === 0 || !isDerivedIn) continue;
+        const start = { objectid: ino, type: ItemType.extentData, offset: 0 };
+        const end = { objectid: ino, type: ItemType.extentData + 1, offset: 0 };
+        more.push({ tree, start, end, newMode: Mode.read });
+      }
     }
+    return more.length === 0 ? ranges : [...ranges, ...more];
   }
 
   /** Sends what is dirty in the ranges. @returns the place of the last batch that concerns them. */

@@ -7,6 +7,7 @@
 import { inodeMode, isDirectory } from '../item/inode_item.ts';
 import { ItemType } from '../item/key.ts';
 import { compareKey, type Key, type TreeRange } from '../util/range.ts';
+import { Mode } from '../wire/message.ts';
 import type { Core } from './core.ts';
 
 /** Hashes are 32 bits. */
@@ -100,11 +101,30 @@ function forgetSpan(core: Core, tree: number, from: number, to: number): void {
   if (low !== 0 && low <= high) core.kernel.forgetAttributes(low, high + 1);
 }
 
-/** Pages of a file, or the target of a symbolic link. */
-function forgetContent(core: Core, range: TreeRange, ino: number): void {
-  const node = core.nodeOf(range.tree, ino);
+/**
+ * Pages of a file, or the target of a symbolic link, as far as the range is held: elsewhere there are none, and a READ that
+ * waits there for a grant has its page locked.
+ *
+ * @param dirtied - only pages that can be dirtied through mmap.
+ */
+export function forgetContent(core: Core, range: TreeRange, ino: number, dirtied = false): void {
+  const { tree } = range;
+  const node = core.nodeOf(tree, ino);
   const bytes = node === 0 ? null : partOf(range, ino, ItemType.extentData, Infinity);
-  if (bytes !== null) core.kernel.forgetBytes(node, bytes.from, bytes.to);
+  if (bytes === null) return;
+  const hasWriters = (core.files.get(node)?.writers ?? 0) > 0;
+  if (dirtied && !hasWriters) return;
+  const start = { objectid: ino, type: ItemType.extentData, offset: bytes.from };
+  const end =
+    bytes.to === Infinity
+      ? { objectid: ino, type: ItemType.extentData + 1, offset: 0 }
+      : { objectid: ino, type: ItemType.extentData, offset: bytes.to };
+  core.held.forEachIn({ tree, start, end }, (from, to, mode) => {
+    // A file that is open for writing has no pages of what is held to read (core.mayDirtyPages).
+    if (hasWriters && mode !== Mode.write) return true;
+    core.kernel.forgetBytes(node, from.offset, to.type === ItemType.extentData ? to.offset : Infinity);
+    return true;
+  });
 }
 
 /** The key right behind all keys of an inode. */

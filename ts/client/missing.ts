@@ -30,6 +30,8 @@ export class Missing {
   inodeTree = 0;
   /** Pages must not be given to the kernel right now. */
   isHeldBack = false;
+  /** Something of the file is being given back, which must be over first. */
+  isLeaving = false;
   /** There are too many dirty bytes. */
   room = false;
   /** The space of the file system is not known. */
@@ -43,6 +45,7 @@ export class Missing {
       this.inodes === 0 &&
       !this.room &&
       !this.isHeldBack &&
+      !this.isLeaving &&
       !this.statfs
     );
   }

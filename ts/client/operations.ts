@@ -47,6 +47,8 @@ export const WriteFlags = {
   /** Ignore the offset and write at the true end of the file. */
   append: 1,
   killSuidgid: 2,
+  /** The kernel writes back pages that were dirtied through mmap: no program waits for it, and nothing else is asked for. */
+  pages: 4,
 } as const;
 
 /** Bits of the `flags` of `rename`; the numbers are those of renameat2(2). */

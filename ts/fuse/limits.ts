@@ -35,6 +35,9 @@ export const PARKED_MAX = 4096;
 /** Bytes of copied requests that wait: each writing thread parks one WRITE of at most 1 MiB. */
 export const PARKED_BYTES_MAX: number = 256 * MIB;
 
+/** How often to look whether a thread that got a signal is being killed, milliseconds. */
+export const INTERRUPTED_LOOK_MS = 500;
+
 /** Names that the kernel may hold with a timeout, positive and negative: 16 MiB of table when full. */
 export const GIVEN_NAMES_MAX = 262_144;
 /** Bytes of those names: 24 on average. Whichever bound is reached first expires the oldest. */
@@ -54,9 +57,9 @@ export const NOTIFICATIONS_AT_ONCE_MAX = 1024;
 /** Time that the kernel may take for a name before INC_EPOCH replaces it, ms: its directory is locked by a request. */
 export const NAME_NOTIFICATION_MS = 20;
 
-/** A request that was answered ESTALE comes again within this time, if at all, seconds. */
+/** A system call that was answered ESTALE and began anew is over within this time, seconds. */
 export const STALE_RETRY_SECONDS = 5;
-/** Requests answered ESTALE that are remembered; beyond it all are forgotten, and a program may see one ESTALE. */
+/** Threads answered ESTALE that are remembered; beyond it all are forgotten, and a program may see one ESTALE. */
 export const STALE_RETRIES_MAX = 65_536;
 
 /** Seconds for which the kernel may keep what a grant covers: without limit, as far as jiffies go. */

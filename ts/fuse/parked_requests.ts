@@ -51,12 +51,10 @@ export class ParkedRequests {
     return true;
   }
 
-  /** Takes out the request with that number. @returns null when none waits, or its effect has taken place. */
-  takeByUnique(unique: number): RequestView | null {
+  /** The request with that number; null when none waits, or its effect has taken place. */
+  find(unique: number): RequestView | null {
     const copy = this.requests.get(unique);
-    if (copy === undefined || copy.effective) return null;
-    this.take(copy);
-    return copy;
+    return copy === undefined || copy.effective ? null : copy;
   }
 
   /** Calls `visit` with every request that waits. `visit` must not change the table. */

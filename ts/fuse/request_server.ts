@@ -3,8 +3,8 @@
 // Answers the requests of one mount: finds the handler, parks what must wait, interrupts what was parked.
 //
 // The client's operations are synchronous; one that lacks something returns MISS. The request is then copied out of the
-// channel's region and waits for `fetchMissing`, after which the same handler runs on the copy. A caller that gets a
-// signal meanwhile is answered EINTR at once: the kernel keeps it blocked, even if killed, until there is an answer.
+// channel's region and waits for `fetchMissing`, after which the same handler runs on the copy. A caller that is killed
+// meanwhile is answered EINTR at once: the kernel keeps it blocked until there is an answer.
 //
 // Made by the mount process: a driver, the client's operations made with `kernel`, then `start`.
 
@@ -19,6 +19,7 @@ import { DirectoryHandlers } from './handlers/directories.ts';
 import * as names from './handlers/names.ts';
 import * as xattrs from './handlers/xattrs.ts';
 import { DriverKernelCache } from './kernel_cache.ts';
+import { INTERRUPTED_LOOK_MS } from './limits.ts';
 import { LookupCounts } from './lookup_counts.ts';
 import { ParkedRequests } from './parked_requests.ts';
 import type { RequestView } from './request.ts';
@@ -55,13 +56,20 @@ export class RequestServer {
   private readonly parked = new ParkedRequests();
   private readonly staleRetries: StaleRetries;
   private readonly counts = new Float64Array(OPCODE_COUNT);
+  private readonly isKilled: (tid: number) => boolean;
   private misses = 0;
   private staled = 0;
   private operations: Operations | null = null;
   private handlers: (Handler | undefined)[] = [];
 
-  constructor(driver: FuseDriver, seconds: () => number = secondsOfMonotonicClock) {
+  /** @param isKilled - whether a thread is being killed. */
+  constructor(
+    driver: FuseDriver,
+    isKilled: (tid: number) => boolean,
+    seconds: () => number = secondsOfMonotonicClock,
+  ) {
     this.driver = driver;
+    this.isKilled = isKilled;
     this.lookups = new LookupCounts((node) => this.operations?.forget(node));
     this.staleRetries = new StaleRetries(seconds);
     this.kernel = new DriverKernelCache({
@@ -190,14 +198,26 @@ export class RequestServer {
     this.makeUpFor(copy);
   }
 
-  /** INTERRUPT: if its request waits, it is answered now. One that does not wait has been answered. */
+  /**
+   * INTERRUPT: a signal for a thread whose request waits. One that kills is answered now, or the thread could not die; of
+   * any other the kernel would tell but once, so it is looked after until the request is answered.
+   */
   private interrupt(request: RequestView): number {
-    const copy = this.parked.takeByUnique(get64(request.words, request.body + In.interrupt.unique));
-    if (copy !== null) {
-      this.driver.replies.status(copy.uniqueLow, copy.uniqueHigh, -Errno.EINTR);
-      this.makeUpFor(copy);
-    }
+    this.endIfKilled(get64(request.words, request.body + In.interrupt.unique));
     return ANSWERED;
+  }
+
+  private endIfKilled(unique: number): void {
+    const waiting = this.parked.find(unique);
+    if (waiting === null) return;
+    if (!this.isKilled(waiting.pid)) {
+      setTimeout(() => this.endIfKilled(unique), INTERRUPTED_LOOK_MS).unref();
+      return;
+    }
+    this.parked.take(waiting);
+    this.driver.replies.status(waiting.uniqueLow, waiting.uniqueHigh, -Errno.EINTR);
+    this.driver.flushSoon();
+    this.makeUpFor(waiting);
   }
 
   private forget(request: RequestView): number {

@@ -5,7 +5,8 @@
 // release, and perhaps this request for that client.
 //
 // Answered ESTALE, the kernel gives the lock up and does the whole system call once more, from the path on. A second
-// ESTALE would reach the program, so what comes again is left to wait (kernel_cache.ts then goes without the lock).
+// ESTALE in that call, for whatever name, would reach the program: a thread that was answered so is left alone for a
+// while (kernel_cache.ts then goes without the lock).
 
 import { get64, In, Opcode } from './abi.ts';
 import { STALE_RETRIES_MAX, STALE_RETRY_SECONDS } from './limits.ts';
@@ -27,8 +28,8 @@ const OVER_NAMES: ReadonlySet<number> = new Set([
 
 export class StaleRetries {
   readonly #seconds: () => number;
-  /** When a request was answered ESTALE, by what it will look like when it comes again. */
-  readonly #answered = new Map<string, number>();
+  /** When a thread was last answered ESTALE. */
+  readonly #answered = new Map<number, number>();
 
   /** @param seconds - whole seconds of a clock that never goes back. */
   constructor(seconds: () => number) {
@@ -47,11 +48,10 @@ export class StaleRetries {
 
   #isFirst(request: RequestView): boolean {
     const second = this.#seconds();
-    const identity = identityOf(request);
-    const before = this.#answered.get(identity);
+    const before = this.#answered.get(request.pid);
     if (before !== undefined && second - before <= STALE_RETRY_SECONDS) return false;
     if (this.#answered.size >= STALE_RETRIES_MAX) this.#answered.clear();
-    this.#answered.set(identity, second);
+    this.#answered.set(request.pid, second);
     return true;
   }
 }
@@ -63,10 +63,4 @@ function locks(request: RequestView, dir: number): boolean {
   if (node === dir) return true;
   if (opcode === Opcode.RENAME) return get64(words, body + In.rename.targetDir) === dir;
   return opcode === Opcode.RENAME2 && get64(words, body + In.rename2.targetDir) === dir;
-}
-
-/** The same thread of the same program asks the same: it is the second try, or as good. */
-function identityOf({ opcode, node, pid, bytes, nameStart, nameLength }: RequestView): string {
-  const name = String.fromCharCode(...bytes.subarray(nameStart, nameStart + nameLength));
-  return `${opcode}/${node}/${pid}/${name}`;
 }

@@ -94,6 +94,7 @@ export interface RequestOptions<Name extends RequestName> {
 
 interface Pending {
   readonly name: RequestName;
+  readonly sentMs: number;
   readonly timer: Timer | null;
   settle(frame: Frame): void;
   fail(error: Error): void;
@@ -116,6 +117,7 @@ export class Peer {
   #writable = true;
   #cause: ConnectionError | null = null;
   #lastReceivedMs: number;
+  #answeredSentMs = -Infinity;
 
   constructor(options: PeerOptions) {
     this.transport = options.transport;
@@ -150,6 +152,11 @@ export class Peer {
   /** Why the connection ended; null while it stands. */
   get closed(): ConnectionError | null {
     return this.#cause;
+  }
+
+  /** When the youngest request was sent that has been answered, milliseconds of the clock: the other end was there since. */
+  get answeredSentMs(): number {
+    return this.#answeredSentMs;
   }
 
   /** When something last came from the other end, on the injected clock, in milliseconds. */
@@ -201,6 +208,7 @@ export class Peer {
             });
       this.#pending.set(id, {
         name,
+        sentMs: this.#clock.nowMs(),
         timer,
         fail: reject,
         settle: (frame) => {
@@ -305,6 +313,7 @@ export class Peer {
   }
 
   #settled(id: number, pending: Pending): void {
+    this.#answeredSentMs = Math.max(this.#answeredSentMs, pending.sentMs);
     pending.timer?.cancel();
     this.#pending.delete(id);
   }

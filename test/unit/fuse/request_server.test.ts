@@ -3,7 +3,7 @@
 
 import { beforeEach, describe, expect, it } from 'vitest';
 import { In, Opcode } from '../../../ts/fuse/abi.ts';
-import { PARKED_MAX, UNLIMITED_SECONDS } from '../../../ts/fuse/limits.ts';
+import { INTERRUPTED_LOOK_MS, PARKED_MAX, UNLIMITED_SECONDS } from '../../../ts/fuse/limits.ts';
 import { RequestServer } from '../../../ts/fuse/request_server.ts';
 import { FakeDriver } from '../../fixtures/fake_driver.ts';
 import { MemoryFs } from '../../fixtures/memory_fs.ts';
@@ -11,11 +11,17 @@ import { MemoryFs } from '../../fixtures/memory_fs.ts';
 let driver: FakeDriver;
 let fs: MemoryFs;
 let server: RequestServer;
+let isKilled: boolean;
 
 beforeEach(() => {
   driver = new FakeDriver();
   fs = new MemoryFs();
-  server = new RequestServer(driver, () => 0);
+  isKilled = true;
+  server = new RequestServer(
+    driver,
+    () => isKilled,
+    () => 0,
+  );
   server.start(fs, () => {});
 });
 
@@ -116,7 +122,23 @@ describe('the request server', () => {
     expect(server.counters().parked).toBe(0);
   });
 
-  it('answers an interrupted request EINTR, once', async () => {
+  it('goes on over a signal that does not kill, and ends when one does', async () => {
+    const { release } = held();
+    fs.missWhen = () => true;
+    isKilled = false;
+    driver.deliver({ opcode: Opcode.LOOKUP, unique: 2, name: 'f' });
+    driver.deliver({ opcode: Opcode.INTERRUPT, unique: 3, fixed: [2, 0] });
+    await turn();
+    expect(errors()).toEqual([]);
+    isKilled = true;
+    await new Promise((resolve) => setTimeout(resolve, INTERRUPTED_LOOK_MS + 100));
+    expect(errors()).toEqual([[2, -4]]);
+    release(0);
+    await turn();
+    expect(errors()).toHaveLength(1);
+  });
+
+  it('answers a request whose thread is killed EINTR, once', async () => {
     const { release } = held();
     fs.missWhen = () => true;
     driver.deliver({ opcode: Opcode.LOOKUP, unique: 2, name: 'f' });
@@ -128,7 +150,7 @@ describe('the request server', () => {
     expect(errors()).toHaveLength(1);
   });
 
-  it('lets a signal end fsync, but not a write that has taken effect', async () => {
+  it('lets a thread that is killed leave fsync, but not a write that has taken effect', async () => {
     const { id } = fs.remoteCreate('', 'f', '');
     let durable: (result: number) => void = () => {};
     const promise = new Promise<number>((resolve) => {

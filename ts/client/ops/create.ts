@@ -138,7 +138,7 @@ export function create(
   file.opens++;
   if ((flags & OpenFlags.write) !== 0) file.writers++;
   file.hasNoCapability = true;
-  return openResult(core, file, (flags & OpenFlags.write) !== 0);
+  return openResult(core, file);
 }
 
 export function mkdir(

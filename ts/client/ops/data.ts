@@ -7,10 +7,9 @@ import { applySetFields } from '../../item/apply_inode.ts';
 import { InodeFields } from '../../item/change.ts';
 import { ExtentType, extentIsHole, extentLength, extentType } from '../../item/extent_data.ts';
 import { inodeMode, inodeNlink, inodeSize, isDirectory, isRegular } from '../../item/inode_item.ts';
-import { ItemType } from '../../item/key.ts';
+import { DERIVED, ItemType } from '../../item/key.ts';
 import { assert } from '../../util/assert.ts';
 import { Errno } from '../../util/errno.ts';
-import type { TreeRange } from '../../util/range.ts';
 import { Mode } from '../../wire/message.ts';
 import { CUT_COST } from '../../wire/space.ts';
 import type { Core } from '../core.ts';
@@ -61,24 +60,17 @@ export function open(core: Core, node: number, flags: number): number {
     cutToNothing(core, core.files.make(node, tree, ino), core.stamp.sec, core.stamp.nsec);
     core.writeBack.dataWritten();
   }
+  if ((flags & OpenFlags.write) !== 0 && isRegular(mode) && !core.mayDirtyPages(node, tree, ino)) return MISS;
   const file = core.files.make(node, tree, ino);
   file.opens++;
   if ((flags & OpenFlags.write) !== 0) file.writers++;
   if (!isRegular(mode)) return 0;
-  return openResult(core, file, (flags & OpenFlags.write) !== 0);
+  return openResult(core, file);
 }
 
 /** How the kernel may keep the pages of a file that was just opened. */
-export function openResult(core: Core, file: FileState, isWriter: boolean): number {
-  if (core.contention.has(file.node)) return OpenResult.direct | OpenResult.dropPages;
-  // From now on the kernel may dirty pages, those that it has too, without asking.
-  const isFirst = isWriter && file.writers === 1;
-  return isFirst && !core.held.covers(bytesOf(file), Mode.write) ? OpenResult.dropPages : 0;
-}
-
-function bytesOf({ tree, ino }: FileState): TreeRange {
-  const start = { objectid: ino, type: ItemType.extentData, offset: 0 };
-  return { tree, start, end: { objectid: ino, type: ItemType.extentData + 1, offset: 0 } };
+export function openResult(core: Core, file: FileState): number {
+  return core.contention.has(file.node) ? OpenResult.direct | OpenResult.dropPages : 0;
 }
 
 export function release(core: Core, node: number, flags: number): void {
@@ -131,7 +123,21 @@ export function read(
   if (error !== 0) return error;
   const tree = core.treeOf(node);
   const ino = core.inoOf(node);
-  if (!core.needInode(tree, ino, Mode.read, Mode.read)) return MISS;
+  const file = core.files.get(node);
+  const givesPages = (flags & ReadFlags.pages) !== 0;
+  const dirties = givesPages && file !== undefined && file.writers > 0;
+  if (
+    givesPages &&
+    !core.held.holds(tree, ino, ItemType.inodeItem, DERIVED, dirties ? Mode.write : Mode.read)
+  ) {
+    const left = readLeaving(core, file, tree, ino, offset, length, dirties, target);
+    if (left !== 0) return left;
+  }
+  // The type is in the item, which either part brings.
+  const hasInode = givesPages
+    ? core.needDerived(tree, ino, dirties ? Mode.write : Mode.read)
+    : core.needInode(tree, ino, Mode.read, Mode.read);
+  if (!hasInode) return MISS;
   const stale = core.findInode(tree, ino);
   if (stale !== 0) return stale;
   if (isDirectory(inodeMode(core.items.view, core.items.start))) return -Errno.EISDIR;
@@ -140,11 +146,8 @@ export function read(
   if (end <= offset) return 0;
   const first = sectorFloor(offset);
   const last = sectorCeil(end);
-  const file = core.files.get(node);
-  const givesPages = (flags & ReadFlags.pages) !== 0;
   // Pages of a file that is open for writing can be dirtied without asking.
-  const mode = givesPages && file !== undefined && file.writers > 0 ? Mode.write : Mode.read;
-  if (!core.needBytes(tree, ino, first, last, size, mode)) return MISS;
+  if (!core.needBytes(tree, ino, first, last, size, dirties ? Mode.write : Mode.read)) return MISS;
   if (givesPages && !core.mayGivePages(node, first, last)) return MISS;
   const isComplete = readBytes(core, file, tree, ino, offset, end, target, 0, true);
   if (file !== undefined) readOn(core, file, offset, end, size);
@@ -157,6 +160,31 @@ export function read(
   if (!isComplete) return MISS;
   if (file !== undefined && file.clean.length > 0) dropRead(core, file, end === size ? Infinity : end);
   return end - offset;
+}
+
+/**
+ * A READ for pages that are being given back: the kernel has them locked, and the invalidation that the release waits for
+ * waits for the answer. So it is answered from what is there, whatever else of the inode is held; the bytes behind the
+ * end of the file are zero.
+ *
+ * @returns bytes; MISS when some must be fetched; 0 when the range is not being given back.
+ */
+function readLeaving(
+  core: Core,
+  file: FileState | undefined,
+  tree: number,
+  ino: number,
+  offset: number,
+  length: number,
+  dirties: boolean,
+  target: Uint8Array,
+): number {
+  const first = sectorFloor(offset);
+  const last = sectorCeil(offset + length);
+  if (!core.isLeaving(tree, ino, ItemType.extentData, first, last)) return 0;
+  if (!core.holdsBytes(tree, ino, first, last, dirties ? Mode.write : Mode.read)) return 0;
+  if (!core.mayGivePages(core.nodeOf(tree, ino), first, last)) return MISS;
+  return readBytes(core, file, tree, ino, offset, offset + length, target, 0, true) ? length : MISS;
 }
 
 /** Reads ahead of a reader that goes through the file in order, only of bytes whose extents are held. */
@@ -189,7 +217,14 @@ export function write(core: Core, node: number, offset: number, data: Uint8Array
   const tree = core.treeOf(node);
   const ino = core.inoOf(node);
   const kills = (flags & WriteFlags.killSuidgid) !== 0;
-  if (!core.needInode(tree, ino, kills ? Mode.write : Mode.read, Mode.write)) return MISS;
+  const isFromPages = (flags & WriteFlags.pages) !== 0;
+  // The kernel keeps a page locked for a write of part of it, and while it writes back what was dirtied through mmap. An
+  // invalidation waits for that and a release for the invalidation: so a write asks for no more of the inode than
+  // is held together with the bytes of a file that is open for writing (core.mayDirtyPages).
+  const hasInode = kills
+    ? core.needInode(tree, ino, Mode.write, Mode.write)
+    : core.needDerived(tree, ino, Mode.write);
+  if (!hasInode) return MISS;
   const stale = core.findInode(tree, ino);
   if (stale !== 0) return stale;
   const { view, start } = core.items;
@@ -205,13 +240,14 @@ export function write(core: Core, node: number, offset: number, data: Uint8Array
   const isReady = canWrite(core, file, from, end, size);
   const cost = growthOf(file, from, end);
   const hasSpace = core.needSpace(cost);
-  if (!needCapability(core, node) || !core.needRoom() || !isReady || !hasSpace) {
+  const hasRest = isFromPages || (needCapability(core, node) && core.needRoom());
+  if (!hasRest || !isReady || !hasSpace) {
     core.files.settle(file);
     return MISS;
   }
   core.stamp.take();
   if (kills) clearPrivileges(core, node, tree, ino, mode);
-  dropCapability(core, node);
+  if (!isFromPages) dropCapability(core, node);
   core.space.spend(cost);
   writeBytes(core, file, from, data, size, core.stamp.sec, core.stamp.nsec);
   core.writeBack.changed();

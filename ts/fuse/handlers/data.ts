@@ -141,6 +141,7 @@ export function write(context: HandlerContext, request: RequestView): number {
   const fileFlags = fromPageCache ? 0 : words[body + In.write.flags]!;
   const append = (fileFlags & O_APPEND) !== 0;
   let flags = append ? WriteFlags.append : 0;
+  if (fromPageCache) flags |= WriteFlags.pages;
   if ((writeFlags & WRITE_KILL_SUIDGID) !== 0) flags |= WriteFlags.killSuidgid;
   const data = request.bytes.subarray(dataStart, dataStart + size);
   const result = context.operations.write(node, get64(words, body + In.write.offset), data, flags);
