@@ -84,8 +84,12 @@ export class RequestServer {
   /** Starts to answer requests by `operations`. */
   start(operations: Operations, onClosed: ClosedHandler): void {
     this.operations = operations;
-    const context = new HandlerContext(operations, this.driver.replies, this.kernel, (request, outcome) =>
-      this.answerLater(request, outcome),
+    const context = new HandlerContext(
+      operations,
+      this.driver.replies,
+      this.kernel,
+      (request, outcome) => this.answerLater(request, outcome),
+      (request) => this.staleRetries.errnoFor(request),
     );
     this.handlers = this.makeHandlers(context);
     this.driver.start((request) => this.handle(request), onClosed);

@@ -8,6 +8,7 @@
 // ESTALE in that call, for whatever name, would reach the program: a thread that was answered so is left alone for a
 // while (kernel_cache.ts then goes without the lock).
 
+import { Errno } from '../util/errno.ts';
 import { get64, In, Opcode } from './abi.ts';
 import { STALE_RETRIES_MAX, STALE_RETRY_SECONDS } from './limits.ts';
 import type { ParkedRequests } from './parked_requests.ts';
@@ -44,6 +45,14 @@ export class StaleRetries {
     });
     for (const request of taken) parked.take(request);
     return taken;
+  }
+
+  /**
+   * The errno for a request about an inode that is gone: ESTALE makes the kernel walk the path anew and find what is there
+   * now. Where it has done so for this call already, there is nothing.
+   */
+  errnoFor(request: RequestView): number {
+    return this.#isFirst(request) ? Errno.ESTALE : Errno.ENOENT;
   }
 
   #isFirst(request: RequestView): boolean {

@@ -7,6 +7,7 @@
 // same handler again on the copy. A handler therefore runs every operation that can MISS before one that has an effect.
 
 import { AttrOut, MISS, type Operations, SetAttr, StatfsOut } from '../../client/operations.ts';
+import { Errno } from '../../util/errno.ts';
 import { OutBytes, putAttrOut, putEntry } from '../abi.ts';
 import type { DriverKernelCache } from '../kernel_cache.ts';
 import type { Replies } from '../replies.ts';
@@ -48,6 +49,8 @@ export class HandlerContext {
   readonly kernel: DriverKernelCache;
   /** Waits for something of the client's, then answers; see request_server.ts. */
   readonly answerLater: (request: RequestView, outcome: Promise<number>) => void;
+  /** What a request about an inode that is gone is answered with; see stale_retries.ts. */
+  readonly errnoOfGone: (request: RequestView) => number;
   readonly attr: AttrOut = new AttrOut();
   readonly set: SetAttr = new SetAttr();
   readonly space: StatfsOut = new StatfsOut();
@@ -59,11 +62,13 @@ export class HandlerContext {
     replies: Replies,
     kernel: DriverKernelCache,
     answerLater: (request: RequestView, outcome: Promise<number>) => void,
+    errnoOfGone: (request: RequestView) => number,
   ) {
     this.operations = operations;
     this.replies = replies;
     this.kernel = kernel;
     this.answerLater = answerLater;
+    this.errnoOfGone = errnoOfGone;
   }
 
   /** The request's (first) name; valid until the next request. */
@@ -79,7 +84,8 @@ export class HandlerContext {
   /** Answers with an operation's result that needs no body, or passes MISS on. */
   status(request: RequestView, result: number): number {
     if (result === MISS) return MISS;
-    this.replies.status(request.uniqueLow, request.uniqueHigh, Math.min(result, 0));
+    const errno = result === -Errno.ESTALE ? -this.errnoOfGone(request) : Math.min(result, 0);
+    this.replies.status(request.uniqueLow, request.uniqueHigh, errno);
     return ANSWERED;
   }
 
