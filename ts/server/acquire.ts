@@ -62,13 +62,7 @@ export async function onAcquire(
 ): Promise<void> {
   const asked = request.fields;
   checkWants(state, session, asked);
-  // The stream's order is the order of the table: the operation enters it before anything is awaited, unless the
-  // tree's numbers must be looked up first, which happens once a tree.
-  const { inodesWanted } = asked;
-  if (inodesWanted !== null && !state.runs.knows(inodesWanted.tree)) {
-    state.runs.open(inodesWanted.tree, await state.volume.highestInode(inodesWanted.tree));
-    if (session.closing) return;
-  }
+  // The stream's order is the order of the table: the operation enters it before anything is awaited.
   const run = takeRun(state, session, asked);
   const wants = widened(state, session, asked.wants);
   const needed: GrantRange[] = run === null ? [...wants] : [...wants, { ...runRange(run), mode: Mode.write }];

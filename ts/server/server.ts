@@ -24,12 +24,15 @@ export class Server {
   }
 
   /**
-   * Gets ready: finishes what a crash left half deleted.
+   * Gets ready: finishes what a crash left half deleted, and finds the free inode numbers.
    *
    * @throws FsError - the image cannot be worked with
    */
   async start(): Promise<void> {
+    const { volume, runs, writableTrees } = this.#state;
     await finishDeletes(this.#state);
+    // Known before anything is granted: a wide grant must not reach over free numbers, which go to others.
+    for (const tree of writableTrees) runs.open(tree, await volume.highestInode(tree));
     this.#leases.start();
   }
 

@@ -33,6 +33,7 @@ export class TestServer {
   readonly lines: string[] = [];
   readonly volume: MemoryVolume;
   readonly server: Server;
+  #started: Promise<void> | null = null;
 
   constructor(options: Partial<ServerOptions> = {}, volume: Partial<MemoryVolumeOptions> = {}) {
     this.volume = new MemoryVolume({ crc32c, ...volume });
@@ -47,6 +48,12 @@ export class TestServer {
     });
   }
 
+  /** Gets the server ready, once. */
+  start(): Promise<void> {
+    this.#started ??= this.server.start();
+    return this.#started;
+  }
+
   /** A transport to the server, which has accepted its other end. */
   transport(): Transport {
     const [near, far] = memoryPair({ schedule: (task) => setImmediate(task) });
@@ -59,6 +66,7 @@ export class TestServer {
   }
 
   async mount(path = '/', readOnly = false): Promise<TestClient> {
+    await this.start();
     const client = this.connect();
     await client.greet(path, readOnly);
     return client;

@@ -428,7 +428,7 @@ test('a lost connection frees everything, after its last batch, and drops what i
 
 test('a silent session is evicted after its lease; pings keep one alive', async () => {
   const test = new TestServer({ leaseMs: 1000 });
-  await test.server.start();
+  await test.start();
   const [silent, alive] = [await test.mount(), await test.mount()];
   for (let step = 0; step < 6; step++) {
     test.clock.advance(250);
