@@ -295,7 +295,8 @@ impl Volume {
         let mut cursor = snapshot.cursor(tree, Key::new(objectid::ORPHAN, item_type::ORPHAN_ITEM, from))?;
         let mut found = Vec::new();
         while let Some((key, _)) = cursor.item() {
-            if key.objectid != objectid::ORPHAN || key.kind != item_type::ORPHAN_ITEM || found.len() == count {
+            if key.objectid != objectid::ORPHAN || key.kind != item_type::ORPHAN_ITEM || found.len() == count
+            {
                 break;
             }
             found.push(key.offset);
