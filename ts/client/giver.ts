@@ -29,6 +29,7 @@ import type { Clock } from '../util/clock.ts';
 import { type DurationReport, Durations } from '../util/durations.ts';
 import { OPEN_INODES_MAX, RANGES_MAX } from '../util/limits.ts';
 import { compareKey, type Key, rangesOverlap, type TreeRange } from '../util/range.ts';
+import { isPlanted } from '../util/test_faults.ts';
 import { Mode, type ModeChange, type TreeInode } from '../wire/message.ts';
 import type { Peer } from '../wire/peer.ts';
 import type { Core } from './core.ts';
@@ -83,12 +84,17 @@ export class Giver {
     }
     if (core.freshGrants !== null) await core.freshGrants;
     const gone = ranges.filter((range) => range.newMode === Mode.none);
-    forgetRanges(core, gone);
-    for (const range of ranges) if (range.newMode === Mode.read) this.#forgetMapped(range);
+    if (!isPlanted('keep-kernel-caches')) {
+      forgetRanges(core, gone);
+      for (const range of ranges) if (range.newMode === Mode.read) this.#forgetMapped(range);
+    }
     await core.kernel.settled();
     const isHolding = await this.#forgetLatePages(ranges);
     const changes: ModeChange[] = [];
     for (const range of ranges) changes.push(...core.held.lower(range, range.newMode));
+    if (isPlanted('grant-not-split'))
+      for (const change of changes) core.held.add({ ...change, mode: change.oldMode });
+    if (isPlanted('release-before-flush')) this.release(changes, ranges);
     if (isHolding) core.pageHold.end();
     const place = this.#flush(ranges);
     const isDirty = place > core.writeBack.appliedPlace;
@@ -113,7 +119,7 @@ export class Giver {
     let isHolding = false;
     for (;;) {
       const late = this.#takeLatePages(ranges);
-      if (late.length === 0 || core.ended !== 0) return isHolding;
+      if (late.length === 0 || core.ended !== 0 || isPlanted('late-pages')) return isHolding;
       if (!isHolding) core.pageHold.begin();
       isHolding = true;
       countTransition(Transition.forgotLatePages);
@@ -170,6 +176,7 @@ export class Giver {
     const core = this.#core;
     for (const file of [...core.files.dirty]) {
       const prefix = prefixOf(file.tree, file.ino);
+      if (isPlanted('data-after-metadata')) continue;
       if (ranges.some((range) => rangesOverlap(range, prefix))) logFile(core, file);
     }
     let place = 0;

@@ -120,6 +120,8 @@ export class GrantTable {
   /** The session that keeps, and operations that wait to be the next one's. */
   #keeper: number | null = null;
   #nextKeepers: Operation[] = [];
+  /** Operations of the keeper that wait: whatever is released may be theirs, before those that came earlier. */
+  readonly #keeping = new Set<Operation>();
   #order = 0;
 
   /** Operations that wait. */
@@ -457,17 +459,20 @@ export class GrantTable {
     operation.order = ++this.#order;
     this.#waiters.add(operation);
     this.#candidates.add(operation);
+    if (operation.keeps) this.#keeping.add(operation);
   }
 
   /** Takes an operation out of the waiters; those behind it may go on, or must now ask its session. */
   #forget(operation: Operation): void {
     this.#waiters.remove(operation);
     this.#candidates.delete(operation);
+    this.#keeping.delete(operation);
     for (const want of operation.wants) this.#waiters.collect(want, this.#candidates);
   }
 
   /** Tries the candidates in order of arrival until none is left. */
   #wake(): void {
+    for (const operation of this.#keeping) this.#candidates.add(operation);
     while (this.#candidates.size > 0) {
       let first: Operation | undefined;
       for (const candidate of this.#candidates) {

@@ -20,6 +20,7 @@
 
 import type { KernelCache } from '../client/kernel_cache.ts';
 import type { AttrOut } from '../client/operations.ts';
+import { isPlanted } from '../util/test_faults.ts';
 import { S_IFDIR, S_IFMT } from './abi.ts';
 import type { FuseDriver } from './driver.ts';
 import { GivenNames } from './given_names.ts';
@@ -142,7 +143,8 @@ export class DriverKernelCache implements KernelCache {
     this.given.takeRange(dir, hashStart, hashEnd, (name, node, second) => {
       // An inode that the kernel has forgotten has no name there either.
       if (node !== 0 && !this.lookups.has(node)) return;
-      this.queueName(dir, name, node !== 0 && second < recent);
+      const isOld = second < recent || isPlanted('expire-young-names');
+      this.queueName(dir, name, node !== 0 && isOld);
     });
   }
 
@@ -223,8 +225,10 @@ export class DriverKernelCache implements KernelCache {
   }
 
   private async tellKernel(batch: Batch): Promise<void> {
-    await this.tellNames(batch);
+    if (isPlanted('inodes-first')) batch.barriers.clear();
+    else await this.tellNames(batch);
     await this.tellInodes(batch.inodes);
+    if (isPlanted('inodes-first')) await this.tellNames(batch);
   }
 
   private async tellNames(batch: Batch): Promise<void> {
