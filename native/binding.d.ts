@@ -18,10 +18,10 @@ export declare class FuseChannel {
   /** Calls `on_readable` while requests wait, and `on_completed` while completed notifications do. */
   start(onReadable: () => void, onCompleted: () => void): void
   /**
-   * Writes the first `count` queued replies, then reads up to `limit` requests.
-   * Returns their number; -1 when the connection is gone.
+   * Writes the first `count` queued replies, then reads up to `limit` requests, looking for the first one for
+   * `look_us` microseconds. Returns their number; -1 when the connection is gone.
    */
-  next(count: number, limit: number): number
+  next(count: number, limit: number, lookUs: number): number
   /** Writes the first `count` queued replies. */
   flush(count: number): void
   /** Answers a request with `data` at once, without a copy into the reply region. */

@@ -5,6 +5,7 @@
 //! them over; afterwards a call carries a few numbers. Nothing here decides anything.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crfs_fuse::{Burst, Channel, Connection, FuseError, MountOptions, Note, Notifier, Session};
 use napi::bindgen_prelude::{Function, JsValue, Uint8Array, Uint32Array};
@@ -118,15 +119,16 @@ impl FuseChannel {
         Ok(())
     }
 
-    /// Writes the first `count` queued replies, then reads up to `limit` requests.
-    /// Returns their number; -1 when the connection is gone.
+    /// Writes the first `count` queued replies, then reads up to `limit` requests, looking for the first one for
+    /// `look_us` microseconds. Returns their number; -1 when the connection is gone.
     #[napi]
-    pub fn next(&mut self, count: u32, limit: u32) -> Result<i32> {
+    pub fn next(&mut self, count: u32, limit: u32, look_us: u32) -> Result<i32> {
+        let look = Duration::from_micros(u64::from(look_us));
         // SAFETY: JavaScript, the only other user of both arrays, waits for this call on this very thread.
         let (region, meta) = unsafe { (self.region.as_mut(), self.meta.as_mut()) };
         let burst = self
             .channel
-            .next(&self.replies, &self.table, count as usize, region, meta, limit as usize)
+            .next(&self.replies, &self.table, count as usize, region, meta, limit as usize, look)
             .map_err(to_js)?;
         Ok(match burst {
             Burst::Requests(found) => found as i32,

@@ -15,8 +15,8 @@ export const BURST_MAX = 32;
 /** Continuous work on requests before the event loop's sockets and timers get their turn, milliseconds. */
 export const BURST_WORK_MS = 4;
 
-/** How long to look for the next request before sleeping, milliseconds: what a program takes between two calls. */
-export const LOOK_MS = 0.06;
+/** How long to look for the next request before sleeping, microseconds: what a program takes between two calls. */
+export const LOOK_US = 60;
 
 /** Bytes of small replies that one burst queues; a full area is flushed early. The largest small reply has 160. */
 export const SMALL_REPLY_AREA_BYTES: number = 64 * KIB;

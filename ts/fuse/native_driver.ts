@@ -11,7 +11,7 @@ import { native } from '../../native/index.js';
 import { Errno } from '../util/errno.ts';
 import { Spin } from '../util/spin.ts';
 import type { ClosedHandler, FuseDriver, RequestHandler, UnmountMode } from './driver.ts';
-import { BURST_MAX, BURST_WORK_MS, LOOK_MS, REQUEST_REGION_BYTES } from './limits.ts';
+import { BURST_MAX, BURST_WORK_MS, LOOK_US, REQUEST_REGION_BYTES } from './limits.ts';
 import { Replies } from './replies.ts';
 import { META_WORDS, RequestView } from './request.ts';
 
@@ -69,7 +69,9 @@ export class NativeDriver implements FuseDriver {
   private onRequest: RequestHandler | null = null;
   private onClosed: ClosedHandler | null = null;
   private readonly onActivity: () => void;
-  private readonly spin = new Spin(LOOK_MS);
+  private readonly spin = new Spin();
+  /** Requests of the next burst at most. */
+  private limit = 1;
   private nextTicket = 1;
   private inBurst = false;
   private flushQueued = false;
@@ -112,29 +114,30 @@ export class NativeDriver implements FuseDriver {
     const deadline = performance.now() + BURST_WORK_MS;
     this.inBurst = true;
     try {
-      for (let isLooking = false; ; ) {
+      let isFirst = true;
+      for (;;) {
         const queued = replies.count;
         replies.clear();
-        const found = channel.next(queued, BURST_MAX);
+        // What the loop was woken for is there; what a program asks next is worth a moment's look.
+        const looks = !isFirst && this.spin.begins();
+        const found = channel.next(queued, this.limit, looks ? LOOK_US : 0);
+        isFirst = false;
         if (found < 0) {
           this.end(null);
           break;
         }
         if (found === 0) {
-          const nowMs = performance.now();
-          if (!isLooking && !this.spin.begins()) break;
-          isLooking = true;
-          if (this.spin.goesOn(nowMs) && nowMs < deadline) continue;
+          if (looks) this.spin.missed();
           break;
         }
+        if (looks) this.spin.found();
+        // One program asks one thing at a time: then a try for a second request is a call for nothing.
+        this.limit = found === this.limit ? Math.min(BURST_MAX, this.limit * 2) : Math.max(1, found);
         for (let index = 0; index < found; index++) {
           view.moveTo(meta, index);
           onRequest(view);
         }
-        const nowMs = performance.now();
-        this.spin.came(nowMs, isLooking);
-        isLooking = false;
-        if (nowMs >= deadline) {
+        if (performance.now() >= deadline) {
           this.writeReplies();
           break;
         }

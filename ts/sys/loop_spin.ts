@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// Keeps the event loop awake for a moment after something happened, so that an answer which is already on its way does
+// Keeps the event loop awake for a moment after something was sent, so that an answer which is already on its way does
 // not find it asleep (util/spin.ts says why and when that pays). One for the process: sockets tell it of what they send
-// and receive, the engine of what it has finished.
+// and receive, others of what they have given to their threads.
 
 import { Spin } from '../util/spin.ts';
 
@@ -10,31 +10,34 @@ import { Spin } from '../util/spin.ts';
 const LOOK_MS = 0.1;
 
 class LoopSpin {
-  readonly #spin = new Spin(LOOK_MS);
+  readonly #spin = new Spin();
   #isLooking = false;
+  #hasFound = false;
+  #untilMs = 0;
 
   /** Something came. */
   readonly received = (): void => {
-    this.#spin.came(performance.now(), this.#isLooking);
-    this.#begin();
+    this.#hasFound = true;
   };
 
   /** Something was sent, or given to another thread: its answer may come soon. */
   readonly sent = (): void => {
-    this.#spin.came(performance.now(), false);
-    this.#begin();
-  };
-
-  #begin(): void {
+    this.#untilMs = performance.now() + LOOK_MS;
     if (this.#isLooking || !this.#spin.begins()) return;
     this.#isLooking = true;
+    this.#hasFound = false;
     setImmediate(this.#look);
-  }
+  };
 
   /** With an immediate waiting, the loop polls without sleeping. */
   readonly #look = (): void => {
-    if (this.#spin.goesOn(performance.now())) setImmediate(this.#look);
-    else this.#isLooking = false;
+    if (performance.now() < this.#untilMs && !this.#hasFound) {
+      setImmediate(this.#look);
+      return;
+    }
+    this.#isLooking = false;
+    if (this.#hasFound) this.#spin.found();
+    else this.#spin.missed();
   };
 }
 

@@ -14,41 +14,29 @@ const REST_FIRST = 16;
 const REST_MAX = 1024;
 
 export class Spin {
-  readonly #forMs: number;
-  #sinceMs = 0;
   #misses = 0;
   #rest = 0;
   #nextRest = REST_FIRST;
 
-  /** @param forMs - how long to look on after something came, milliseconds. */
-  constructor(forMs: number) {
-    this.#forMs = forMs;
-  }
-
-  /** Something came, `nowMs`, perhaps while looking on. */
-  came(nowMs: number, wasLooking: boolean): void {
-    this.#sinceMs = nowMs;
-    if (!wasLooking) return;
-    this.#misses = 0;
-    this.#nextRest = REST_FIRST;
-  }
-
-  /** Whether to begin to look on rather than sleep. */
+  /** Whether to look on rather than sleep at once. `found` or `missed` must follow a yes. */
   begins(): boolean {
     if (this.#rest === 0) return true;
     this.#rest--;
     return false;
   }
 
-  /** Whether to look on. Once no, it is time to sleep. */
-  goesOn(nowMs: number): boolean {
-    if (nowMs - this.#sinceMs < this.#forMs) return true;
+  /** Something came while looking. */
+  found(): void {
+    this.#misses = 0;
+    this.#nextRest = REST_FIRST;
+  }
+
+  /** Nothing came. */
+  missed(): void {
     this.#misses++;
-    if (this.#misses >= MISSES_MAX) {
-      this.#misses = 0;
-      this.#rest = this.#nextRest;
-      this.#nextRest = Math.min(REST_MAX, this.#nextRest * 2);
-    }
-    return false;
+    if (this.#misses < MISSES_MAX) return;
+    this.#misses = 0;
+    this.#rest = this.#nextRest;
+    this.#nextRest = Math.min(REST_MAX, this.#nextRest * 2);
   }
 }

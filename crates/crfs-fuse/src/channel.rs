@@ -120,7 +120,9 @@ impl Channel {
     }
 
     /// Writes the `count` replies that `table` lists, then reads up to `limit` requests into `region` and describes
-    /// them in `meta`. What the region held before is overwritten.
+    /// them in `meta`. What the region held before is overwritten. While there is none it looks again for as long as `look`
+    /// says.
+    #[allow(clippy::too_many_arguments)] // Four arrays of JavaScript's, and what to do with them.
     pub fn next(
         &mut self,
         replies: &[u8],
@@ -129,8 +131,10 @@ impl Channel {
         region: &mut [u8],
         meta: &mut [u32],
         limit: usize,
+        look: Duration,
     ) -> Result<Burst> {
         self.flush(replies, table, count)?;
+        let mut until = None;
         let limit = limit.min(meta.len() / META_WORDS);
         let mut found = 0;
         let mut at = 0;
@@ -138,6 +142,14 @@ impl Channel {
             let Some(slot) = region.get_mut(at..).filter(|slot| slot.len() >= SLOT_BYTES) else { break };
             let length = match self.read(slot)? {
                 Read::Bytes(length) => length,
+                Read::Empty if found == 0 && !look.is_zero() => {
+                    let now = Instant::now();
+                    if now >= *until.get_or_insert(now + look) {
+                        break;
+                    }
+                    std::hint::spin_loop();
+                    continue;
+                }
                 Read::Empty => break,
                 Read::Gone => {
                     self.closed = true;
@@ -352,13 +364,14 @@ mod tests {
         // Room for the first read and 100 bytes: two requests of 45 bytes (48 with alignment) leave less than a slot.
         let mut region = vec![0u8; SLOT_BYTES + 95];
         let mut meta = vec![0u32; 16 * META_WORDS];
-        let burst = channel.next(&[], &[], 0, &mut region, &mut meta, 16).unwrap();
+        let burst = channel.next(&[], &[], 0, &mut region, &mut meta, 16, Duration::ZERO).unwrap();
         assert_eq!(burst, Burst::Requests(2));
         assert_eq!(&meta[..8], &[0, op::LOOKUP, 45, 40, 4, 0, 0, 0]);
         assert_eq!(&meta[8..12], &[48, op::LOOKUP, 45, 88]);
         assert_eq!(&region[88..92], b"name");
         let mut left = 8;
-        while let Burst::Requests(count @ 1..) = channel.next(&[], &[], 0, &mut region, &mut meta, 1).unwrap()
+        while let Burst::Requests(count @ 1..) =
+            channel.next(&[], &[], 0, &mut region, &mut meta, 1, Duration::ZERO).unwrap()
         {
             assert_eq!(count, 1);
             left -= 1;
@@ -372,7 +385,7 @@ mod tests {
         let mut replies = vec![0u8; 64];
         replies[16..32].copy_from_slice(&out_header(16, libc::ENOENT, 9));
         let (mut region, mut meta) = (vec![0u8; SLOT_BYTES], vec![0u32; META_WORDS]);
-        channel.next(&replies, &[16, 16], 1, &mut region, &mut meta, 1).unwrap();
+        channel.next(&replies, &[16, 16], 1, &mut region, &mut meta, 1, Duration::ZERO).unwrap();
         let reply = receive(&kernel).unwrap();
         assert_eq!((u32_at(&reply, 4), u64_at(&reply, 8)), (Some(-libc::ENOENT as u32), Some(9)));
         assert!(channel.flush(&replies, &[60, 16], 1).is_err());
@@ -385,7 +398,7 @@ mod tests {
         send(&kernel, op::SETATTR, 5, &[0; 10]);
         send(&kernel, op::GETATTR, 6, &[0; 16]);
         let (mut region, mut meta) = (vec![0u8; SLOT_BYTES * 2], vec![0u32; 4 * META_WORDS]);
-        let burst = channel.next(&[], &[], 0, &mut region, &mut meta, 4).unwrap();
+        let burst = channel.next(&[], &[], 0, &mut region, &mut meta, 4, Duration::ZERO).unwrap();
         assert_eq!((burst, meta[1]), (Burst::Requests(1), op::GETATTR));
         let reply = receive(&kernel).unwrap();
         assert_eq!((u32_at(&reply, 4), u64_at(&reply, 8)), (Some(-libc::EIO as u32), Some(5)));
@@ -400,6 +413,9 @@ mod tests {
         assert_eq!((u32_at(&reply, 0), &reply[16..]), (Some(21), &b"abcde"[..]));
         drop(kernel);
         let (mut region, mut meta) = (vec![0u8; SLOT_BYTES], vec![0u32; META_WORDS]);
-        assert_eq!(channel.next(&[], &[], 0, &mut region, &mut meta, 1).unwrap(), Burst::Closed);
+        assert_eq!(
+            channel.next(&[], &[], 0, &mut region, &mut meta, 1, Duration::ZERO).unwrap(),
+            Burst::Closed
+        );
     }
 }
