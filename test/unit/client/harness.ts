@@ -142,4 +142,26 @@ export async function must(ops: Operations, operation: () => number): Promise<nu
   return result;
 }
 
+const attr = new AttrOut();
+
+/** Makes a file with some content, closed again. @returns its node */
+export async function create(session: Session, dir: number, name: string, content = ''): Promise<number> {
+  const { ops } = session;
+  await must(ops, () => ops.create(dir, bytes(name), 0o644, 0, 0, 1, attr));
+  const { node } = attr;
+  if (content !== '') await must(ops, () => ops.write(node, 0, bytes(content), 0));
+  ops.release(node, 1);
+  return node;
+}
+
+/** What a name stands for: the file's content, or `errno N`. */
+export async function read(session: Session, dir: number, name: string): Promise<string> {
+  const { ops } = session;
+  const result = await run(ops, () => ops.lookup(dir, bytes(name), attr));
+  if (result < 0) return `errno ${-result}`;
+  const target = Buffer.alloc(1000);
+  const length = await must(ops, () => ops.read(attr.node, 0, 1000, target, 0));
+  return target.subarray(0, length).toString('latin1');
+}
+
 export { AttrOut };

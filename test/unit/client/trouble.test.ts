@@ -1,33 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// What goes wrong: refused batches, no space, a lost connection; and two clients in each other's way.
+// What goes wrong: refused batches, no space, a lost connection.
 
 import { Buffer } from 'node:buffer';
 import { describe, expect, test } from 'vitest';
 import { ChangeKind, ChangeReader } from '../../../ts/item/change.ts';
 import { Errno } from '../../../ts/util/errno.ts';
-import { AttrOut, bytes, connect, must, newVolume, run, type Session, type TestVolume } from './harness.ts';
+import { AttrOut, bytes, connect, create, must, newVolume, read, run, type TestVolume } from './harness.ts';
 
 const ROOT = 1;
 const attr = new AttrOut();
-
-async function create(session: Session, dir: number, name: string, content = ''): Promise<number> {
-  const { ops } = session;
-  await must(ops, () => ops.create(dir, bytes(name), 0o644, 0, 0, 1, attr));
-  const { node } = attr;
-  if (content !== '') await must(ops, () => ops.write(node, 0, bytes(content), 0));
-  ops.release(node, 1);
-  return node;
-}
-
-async function read(session: Session, dir: number, name: string): Promise<string> {
-  const { ops } = session;
-  const result = await run(ops, () => ops.lookup(dir, bytes(name), attr));
-  if (result < 0) return `errno ${-result}`;
-  const target = Buffer.alloc(1000);
-  const length = await must(ops, () => ops.read(attr.node, 0, 1000, target, 0));
-  return target.subarray(0, length).toString('latin1');
-}
 
 /** Refuses every batch with a change of this kind and name, until told otherwise. */
 function refuseName(volume: TestVolume, kind: number, name: string): void {

@@ -8,28 +8,10 @@ import { describe, expect, test } from 'vitest';
 import { type KernelCache, NO_KERNEL } from '../../../ts/client/kernel_cache.ts';
 import { OpenResult, ReadFlags, SetAttr, SetAttrMask } from '../../../ts/client/operations.ts';
 import { Errno } from '../../../ts/util/errno.ts';
-import { AttrOut, bytes, must, newVolume, run, type Session, TestServer } from './harness.ts';
+import { AttrOut, bytes, create, must, newVolume, read, run, type Session, TestServer } from './harness.ts';
 
 const ROOT = 1;
 const attr = new AttrOut();
-
-async function create(session: Session, dir: number, name: string, content = ''): Promise<number> {
-  const { ops } = session;
-  await must(ops, () => ops.create(dir, bytes(name), 0o644, 0, 0, 1, attr));
-  const { node } = attr;
-  if (content !== '') await must(ops, () => ops.write(node, 0, bytes(content), 0));
-  ops.release(node, 1);
-  return node;
-}
-
-async function read(session: Session, dir: number, name: string): Promise<string> {
-  const { ops } = session;
-  const result = await run(ops, () => ops.lookup(dir, bytes(name), attr));
-  if (result < 0) return `errno ${-result}`;
-  const target = Buffer.alloc(1000);
-  const length = await must(ops, () => ops.read(attr.node, 0, 1000, target, 0));
-  return target.subarray(0, length).toString('latin1');
-}
 
 describe('two clients', () => {
   test('see what the other did, also while it is still dirty there', { timeout: 20_000 }, async () => {
