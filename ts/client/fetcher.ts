@@ -45,8 +45,6 @@ export class Fetcher {
   readonly #peer: Peer;
   readonly #data: DataFetcher;
   readonly #options: FetcherOptions;
-  /** Something was asked for that the server keeps for us until we are done. */
-  #mayKeep = false;
   #gathering: Gathering | null = null;
   readonly #inFlight = new Set<{ readonly asked: Acquire; readonly done: Promise<number> }>();
 
@@ -80,8 +78,8 @@ export class Fetcher {
 
   /** An operation that may have asked to keep what it got is over. */
   done(): void {
-    if (!this.#mayKeep || this.#core.ended !== 0) return;
-    this.#mayKeep = false;
+    if (this.#core.ended !== 0) return;
+    // Said by each: one that speaks for another cuts that one's keeping short, one that is not said costs all a second.
     this.#peer.notify('done', {});
   }
 
@@ -119,7 +117,6 @@ export class Fetcher {
     if (missing.isOwn && (missing.keeps || this.#inFlight.size < OWN_ACQUIRES_MAX)) {
       const gathering = newGathering();
       const keep = missing.keeps ? WantFlags.keep : 0;
-      if (missing.keeps) this.#mayKeep = true;
       for (const want of missing.wants) gathering.wants.push({ ...want, flags: want.flags | keep });
       gathering.wantsData = missing.wantsData;
       queueMicrotask(() => this.#send(gathering));

@@ -6,7 +6,7 @@ import { applyPreallocate, sectorCeil, sectorFloor } from '../../item/apply_exte
 import { applySetFields } from '../../item/apply_inode.ts';
 import { InodeFields } from '../../item/change.ts';
 import { ExtentType, extentIsHole, extentLength, extentType } from '../../item/extent_data.ts';
-import { inodeMode, inodeNlink, inodeSize, isDirectory, isRegular } from '../../item/inode_item.ts';
+import { inodeMode, inodeSize, isDirectory, isRegular } from '../../item/inode_item.ts';
 import { DERIVED, ItemType } from '../../item/key.ts';
 import { assert } from '../../util/assert.ts';
 import { Errno } from '../../util/errno.ts';
@@ -47,9 +47,8 @@ export function open(core: Core, node: number, flags: number): number {
   const stale = core.findInode(tree, ino);
   if (stale !== 0) return stale;
   const mode = inodeMode(core.items.view, core.items.start);
-  // Another client took the last name away since the kernel looked it up. What is open here can be opened again.
-  const isGone = inodeNlink(core.items.view, core.items.start) === 0 && !core.orphans.has(node);
-  if (isGone && (core.files.get(node)?.opens ?? 0) === 0) return -Errno.ESTALE;
+  // One whose last name another client has just taken away can be opened all the same, as on a local disk: the server
+  // drops it when no grant of it is left and nobody says that it is open.
   if (isDirectory(mode) && (flags & OpenFlags.write) !== 0) return -Errno.EISDIR;
   if (truncates && isRegular(mode)) {
     if (!core.needBytesFrom(tree, ino, 0)) return MISS;
