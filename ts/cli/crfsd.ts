@@ -14,6 +14,7 @@ import { Command, Option } from 'clipanion';
 import { SESSIONS_MAX } from '../util/limits.ts';
 import { formatAddress, isLocal, parseAddress } from './address.ts';
 import { CrfsCommand, runProgram } from './command_line.ts';
+import { parseCpuIdle } from './cpu_idle_option.ts';
 import { CliError, Exit } from './exit.ts';
 import { describeImage, makeImage } from './image.ts';
 import { stderrLog } from './log.ts';
@@ -75,6 +76,9 @@ class ServeCommand extends CrfsCommand {
     description: 'give freed space back to the file that holds the image',
   });
   sessions: string = Option.String('--sessions', String(SESSIONS_MAX), { description: 'mounts at a time' });
+  cpuidle: string = Option.String('--cpuidle', 'auto', {
+    description: 'poll: idle processors poll while much is to do; sleep: never; auto: poll if they are few',
+  });
   insecure: boolean = Option.Boolean('--insecure', false, {
     description: 'listen where anybody who can connect may read and write everything',
   });
@@ -96,6 +100,7 @@ class ServeCommand extends CrfsCommand {
       cacheBytes: parseSize(this.cache, '--cache'),
       punchFreed: this.punchFreed,
       sessionsMax: parseCount(this.sessions, '--sessions', SESSIONS_MAX),
+      cpuIdle: parseCpuIdle(this.cpuidle, '--cpuidle'),
       log: stderrLog('crfsd'),
     });
   }

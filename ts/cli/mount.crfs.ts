@@ -34,7 +34,8 @@ class MountCommand extends CrfsCommand {
       SOURCE is HOST[:PORT]:/PATH (an IPv6 address in brackets) or unix:SOCKET:/PATH, with PATH a directory of the
       image.
 
-      Options for -o: cache=SIZE (items and data held in memory, default 256M), port=PORT, log=FILE (default
+      Options for -o: cache=SIZE (items and data held in memory, default 256M), cpuidle=poll (idle processors poll
+      while much is to do; sleep: never; auto, the default: where they are few), port=PORT, log=FILE (default
       ${DEFAULT_LOG_FILE}), ro, rw, nosuid, nodev, noexec, noatime and the like, noallow_other (only root may
       enter).
     `,

@@ -5,7 +5,9 @@
 // misspelt option that does nothing is worse than a mount that fails.
 
 import { CACHE_BYTES_DEFAULT } from '../client/limits.ts';
+import type { CpuIdleMode } from '../sys/cpu_idle.ts';
 import { parsePort } from './address.ts';
+import { parseCpuIdle } from './cpu_idle_option.ts';
 import { CliError } from './exit.ts';
 import { parseSize } from './size.ts';
 
@@ -19,6 +21,7 @@ export interface MountSettings {
   readonly allowOther: boolean;
   readonly cacheBytes: number;
   readonly port: number | undefined;
+  readonly cpuIdle: CpuIdleMode;
   /** File that takes the log lines of a mount in the background. */
   readonly logFile: string | undefined;
 }
@@ -69,6 +72,7 @@ class Collector {
   allowOther = true;
   cacheBytes = CACHE_BYTES_DEFAULT;
   port: number | undefined;
+  cpuIdle: CpuIdleMode = 'auto';
   logFile: string | undefined;
   readonly flags: Set<string> = new Set();
 
@@ -93,6 +97,7 @@ class Collector {
   setting(name: string, value: string): boolean {
     if (name === 'cache') this.cacheBytes = parseSize(value, '-o cache');
     else if (name === 'port') this.port = parsePort(value, '-o port');
+    else if (name === 'cpuidle') this.cpuIdle = parseCpuIdle(value, '-o cpuidle');
     else if (name === 'log') this.logFile = value;
     // Set by util-linux for its own use and for boot scripts.
     else return name.startsWith('x-') || name === 'comment';
@@ -128,6 +133,7 @@ export function parseMountOptions(values: readonly string[], sloppy = false): Mo
     allowOther: collector.allowOther,
     cacheBytes: collector.cacheBytes,
     port: collector.port,
+    cpuIdle: collector.cpuIdle,
     logFile: collector.logFile,
   };
 }

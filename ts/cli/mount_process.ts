@@ -14,6 +14,7 @@ import { hostname } from 'node:os';
 import { Client } from '../client/client.ts';
 import { mountNative, type NativeDriver } from '../fuse/native_driver.ts';
 import { RequestServer } from '../fuse/request_server.ts';
+import { cpuIdle } from '../sys/cpu_idle.ts';
 import { isKilled } from '../sys/killed.ts';
 import { loopSpin } from '../sys/loop_spin.ts';
 import { connectSocket } from '../sys/socket_transport.ts';
@@ -107,6 +108,7 @@ class MountProcess {
     let mounted: MountProcess | undefined;
     const client = await openSession(request, clock, (why) => mounted?.onServerLost(why));
     const { settings, directory, sourceText } = request;
+    cpuIdle.configure(settings.cpuIdle);
     let driver: NativeDriver;
     try {
       driver = mountNative({
@@ -115,6 +117,7 @@ class MountProcess {
         flags: [...settings.kernelFlags, settings.readOnly ? 'ro' : 'rw'],
         allowOther: settings.allowOther,
         onActivity: loopSpin.sent,
+        onBurst: cpuIdle.worked,
       });
     } catch (error) {
       await client.close();

@@ -6,6 +6,7 @@
 
 import { Server } from '../server/server.ts';
 import { NativeVolume } from '../store/native_volume.ts';
+import { type CpuIdleMode, cpuIdle } from '../sys/cpu_idle.ts';
 import { loopSpin } from '../sys/loop_spin.ts';
 import { listenSocket, type SocketListener } from '../sys/socket_transport.ts';
 import { SystemClock } from '../sys/system_clock.ts';
@@ -24,6 +25,7 @@ export interface ServeRequest {
   readonly punchFreed: boolean;
   /** Mounts at a time. */
   readonly sessionsMax: number;
+  readonly cpuIdle: CpuIdleMode;
   readonly log: Log;
 }
 
@@ -53,6 +55,7 @@ export async function serve(request: ServeRequest): Promise<number> {
   const { image, log, readOnly, cacheBytes, punchFreed } = request;
   const clock = new SystemClock();
   const ending = endSignal(log);
+  cpuIdle.configure(request.cpuIdle);
   let volume: NativeVolume;
   try {
     volume = new NativeVolume(image, {

@@ -26,6 +26,8 @@ export interface NativeDriverOptions {
   readonly allowOther: boolean;
   /** Called when something is given to the notifier threads. */
   readonly onActivity?: () => void;
+  /** Called for each burst of requests. */
+  readonly onBurst?: () => void;
 }
 
 /** A failure to mount: `errno` is positive. */
@@ -69,6 +71,7 @@ export class NativeDriver implements FuseDriver {
   private onRequest: RequestHandler | null = null;
   private onClosed: ClosedHandler | null = null;
   private readonly onActivity: () => void;
+  private readonly onBurst: () => void;
   private readonly spin = new Spin();
   /** Requests of the next burst at most. */
   private limit = 1;
@@ -80,6 +83,7 @@ export class NativeDriver implements FuseDriver {
   constructor(options: NativeDriverOptions) {
     const { source, target, flags, allowOther } = options;
     this.onActivity = options.onActivity ?? (() => {});
+    this.onBurst = options.onBurst ?? (() => {});
     const region = new Uint8Array(REQUEST_REGION_BYTES);
     this.meta = new Uint32Array(BURST_MAX * META_WORDS);
     this.view = new RequestView(region);
@@ -131,6 +135,7 @@ export class NativeDriver implements FuseDriver {
           break;
         }
         if (looks) this.spin.found();
+        this.onBurst();
         // One program asks one thing at a time: then a try for a second request is a call for nothing.
         this.limit = found === this.limit ? Math.min(BURST_MAX, this.limit * 2) : Math.max(1, found);
         for (let index = 0; index < found; index++) {

@@ -12,6 +12,7 @@ import { Errno, type ErrnoName } from '../util/errno.ts';
 import { ConnectionError } from '../util/errors.ts';
 import { CONNECTIONS_MAX, SEND_QUEUE_BYTES_HIGH } from '../util/limits.ts';
 import type { Transport, TransportHandlers } from '../wire/transport.ts';
+import { cpuIdle } from './cpu_idle.ts';
 import { loopSpin } from './loop_spin.ts';
 
 /** Where a server listens or a client connects. Port 0 lets the system choose. */
@@ -52,6 +53,7 @@ class SocketTransport implements Transport {
     });
     socket.on('data', (chunk: Buffer) => {
       loopSpin.received();
+      cpuIdle.worked();
       handlers.onData(chunk);
     });
     socket.on('drain', () => {

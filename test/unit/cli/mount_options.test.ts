@@ -12,6 +12,7 @@ test('without options', () => {
     allowOther: true,
     cacheBytes: CACHE_BYTES_DEFAULT,
     port: undefined,
+    cpuIdle: 'auto',
     logFile: undefined,
   });
 });
@@ -38,6 +39,7 @@ test.each([
   ['constructor', 'unknown mount option: constructor'],
   ['cache=1M', 'at least 16M'],
   ['cache=lots', 'not a size'],
+  ['cpuidle=never', 'one of auto, poll, sleep'],
   ['port=x', 'not a port'],
   ['log=relative', 'must be absolute'],
 ])('%s is refused', (text, message) => {
