@@ -67,11 +67,15 @@ export declare class NativeVolume {
    * it covers in `more`.
    */
   readItems(ticket: number, tree: number, start: Uint8Array, end: Uint8Array, bytesMax: number): void
+  /** `read_items` on the calling thread, if everything is in memory; else null. */
+  readItemsAtOnce(tree: number, start: Uint8Array, end: Uint8Array, bytesMax: number): Completion | null
   /**
    * Job: reads whole sectors of files. `extents` is tree, inode, offset and length of each, all from one applied state.
    * Completes with the sectors one behind the other in `bytes` and their crc32c (u32, little-endian) in `more`.
    */
   readData(ticket: number, extents: Float64Array): void
+  /** `read_data` on the calling thread, if everything is in memory; else null. */
+  readDataAtOnce(extents: Float64Array): Completion | null
   /** Job: total, free and available bytes, as three f64 (little-endian) in `bytes`. */
   statfs(ticket: number): void
   /** Job: promises space for changes of up to `wanted` cost. Completes with what was promised in `number`. */
@@ -84,6 +88,11 @@ export declare class NativeVolume {
    * the index of the change in `number`.
    */
   apply(ticket: number, count: number, changes: Uint8Array, checksums: Uint8Array, data: Uint8Array, grants: Uint8Array | undefined | null, promised: number): void
+  /**
+   * `apply` on the calling thread, if it need not wait for anything; else null, and nothing was done. Not to be used
+   * while a batch of the same sender is under way.
+   */
+  applyAtOnce(count: number, changes: Uint8Array, checksums: Uint8Array, data: Uint8Array, grants: Uint8Array | undefined | null, promised: number): Completion | null
   /**
    * Job: deletes nameless inodes of `tree` from number `from` on, but for those in `keep` (sorted); about `work`
    * items. Completes with the number to go on from, or -1.

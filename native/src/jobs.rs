@@ -36,6 +36,20 @@ pub struct Outcome {
     pub more: Option<Vec<u8>>,
 }
 
+impl Outcome {
+    /// The completion of the job with this ticket.
+    fn of(self, ticket: u32) -> Completion {
+        Completion {
+            ticket,
+            errno: self.errno,
+            text: self.text,
+            number: self.number,
+            bytes: self.bytes.map(Buffer::from),
+            more: self.more.map(Buffer::from),
+        }
+    }
+}
+
 pub type Job = Box<dyn FnOnce() -> Outcome + Send>;
 type Wake = ThreadsafeFunction<(), (), (), napi::Status, false, true>;
 
@@ -68,17 +82,8 @@ impl Completions {
     }
 
     pub fn take(&self) -> Vec<Completion> {
-        std::mem::take(&mut *lock(&self.finished))
-            .into_iter()
-            .map(|(ticket, outcome)| Completion {
-                ticket,
-                errno: outcome.errno,
-                text: outcome.text,
-                number: outcome.number,
-                bytes: outcome.bytes.map(Buffer::from),
-                more: outcome.more.map(Buffer::from),
-            })
-            .collect()
+        let finished = std::mem::take(&mut *lock(&self.finished));
+        finished.into_iter().map(|(ticket, outcome)| outcome.of(ticket)).collect()
     }
 }
 
@@ -144,11 +149,19 @@ fn run(shared: &Shared, completions: &Completions) {
             state = shared.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
         };
         drop(state);
-        let Ok(outcome) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)) else {
-            // A bug of ours, already printed by the panic hook. What the engine holds in memory can no longer be
-            // trusted, and its last commit stands: end here, the supervisor restarts us.
-            std::process::abort();
-        };
-        completions.push(ticket, outcome);
+        completions.push(ticket, or_abort(job));
     }
+}
+
+/// Runs a job on the calling thread; `None` passes through. The ticket of its completion is 0.
+pub fn at_once(job: impl FnOnce() -> Option<Outcome>) -> Option<Completion> {
+    or_abort(job).map(|outcome| outcome.of(0))
+}
+
+fn or_abort<R>(job: impl FnOnce() -> R) -> R {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).unwrap_or_else(|_| {
+        // A bug of ours, already printed by the panic hook. What the engine holds in memory can no longer be
+        // trusted, and its last commit stands: end here, the supervisor restarts us.
+        std::process::abort()
+    })
 }

@@ -2,15 +2,16 @@
 //! The BTRFS engine for TypeScript: `ts/store/native_volume.ts` and the `crfsd` commands are its users.
 //!
 //! Whatever may touch the device or wait for a lock runs as a job (`jobs`) on one of three queues: batches (one thread,
-//! in order), commits (one thread), reads (two threads). Nothing here decides anything.
+//! in order), commits (one thread), reads (two threads). What is small can be tried on the calling thread first, which is
+//! sooner by two changes of thread. Nothing here decides anything.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::jobs::{Completion, Completions, Job, Outcome, Queue};
+use crate::jobs::{self, Completion, Completions, Job, Outcome, Queue};
 use crfs_device::{Access, FileDevice, OpenError};
 use crfs_disk::{ChecksumKind, Key, Uuid};
-use crfs_engine::change::{Batch, Grants};
+use crfs_engine::change::{Batch, Grants, Refusal};
 use crfs_engine::mkfs::MkfsOptions;
 use crfs_engine::{EngineError, Volume, VolumeOptions};
 use napi::bindgen_prelude::{Float64Array, Function, Uint8Array};
@@ -101,6 +102,54 @@ fn outcome<T>(result: crfs_engine::Result<T>, done: impl FnOnce(T) -> Outcome) -
         Ok(value) => done(value),
         Err(error) => Outcome { errno: error.errno(), text: Some(error.to_string()), ..Outcome::default() },
     }
+}
+
+fn decode_grants(packed: Option<&[u8]>) -> std::result::Result<Grants, Outcome> {
+    match packed.map(Grants::decode).transpose() {
+        Ok(grants) => Ok(grants.unwrap_or_else(Grants::all)),
+        Err(error) => Err(outcome(Err::<(), _>(error), |()| Outcome::default())),
+    }
+}
+
+fn judged(result: std::result::Result<u64, Refusal>) -> Outcome {
+    match result {
+        Ok(cost) => Outcome { number: Some(cost as f64), ..Outcome::default() },
+        Err(refusal) => Outcome {
+            errno: refusal.errno,
+            text: Some(refusal.text),
+            number: Some(f64::from(refusal.index)),
+            ..Outcome::default()
+        },
+    }
+}
+
+fn items(volume: &Volume, tree: u64, start: Key, end: Key, bytes_max: usize) -> Outcome {
+    outcome(volume.snapshot().read_items(tree, start, end, bytes_max), |page| Outcome {
+        bytes: Some(page.bytes),
+        more: Some(page.covered_end.to_be_bytes().to_vec()),
+        ..Outcome::default()
+    })
+}
+
+/// `extents`: tree, inode, offset and length of each.
+fn data(volume: &Volume, extents: &[f64]) -> Outcome {
+    let snapshot = volume.snapshot();
+    let (mut bytes, mut sums) = (Vec::new(), Vec::new());
+    for extent in extents.chunks_exact(4) {
+        let [tree, ino, offset, len] = [0, 1, 2, 3].map(|field| extent[field] as u64);
+        match snapshot.read_data(tree, ino, offset, len) {
+            Ok(page) => {
+                sums.extend(page.crcs.iter().flat_map(|crc| crc.to_le_bytes()));
+                if bytes.is_empty() {
+                    bytes = page.bytes;
+                } else {
+                    bytes.extend_from_slice(&page.bytes);
+                }
+            }
+            Err(error) => return outcome(Err::<(), _>(error), |()| Outcome::default()),
+        }
+    }
+    Outcome { bytes: Some(bytes), more: Some(sums), ..Outcome::default() }
 }
 
 /// Makes a file system on an image file (made or lengthened to `size` bytes) or, without `size`, on what is there.
@@ -289,15 +338,22 @@ impl NativeVolume {
     pub fn read_items(&self, ticket: u32, tree: f64, start: &[u8], end: &[u8], bytes_max: u32) -> Result<()> {
         let (start, end) = (key(start)?, key(end)?);
         let volume = Arc::clone(&self.volume);
-        self.read(ticket, move || {
-            let page = volume.snapshot().read_items(tree as u64, start, end, bytes_max as usize);
-            outcome(page, |page| Outcome {
-                bytes: Some(page.bytes),
-                more: Some(page.covered_end.to_be_bytes().to_vec()),
-                ..Outcome::default()
-            })
-        });
+        self.read(ticket, move || items(&volume, tree as u64, start, end, bytes_max as usize));
         Ok(())
+    }
+
+    /// `read_items` on the calling thread, if everything is in memory; else null.
+    #[napi]
+    pub fn read_items_at_once(
+        &self,
+        tree: f64,
+        start: &[u8],
+        end: &[u8],
+        bytes_max: u32,
+    ) -> Result<Option<Completion>> {
+        let (start, end) = (key(start)?, key(end)?);
+        let read = || items(&self.volume, tree as u64, start, end, bytes_max as usize);
+        Ok(jobs::at_once(|| crfs_device::at_once(read)))
     }
 
     /// Job: reads whole sectors of files. `extents` is tree, inode, offset and length of each, all from one applied state.
@@ -306,25 +362,13 @@ impl NativeVolume {
     pub fn read_data(&self, ticket: u32, extents: Float64Array) {
         let extents = extents.to_vec();
         let volume = Arc::clone(&self.volume);
-        self.read(ticket, move || {
-            let snapshot = volume.snapshot();
-            let (mut bytes, mut sums) = (Vec::new(), Vec::new());
-            for extent in extents.chunks_exact(4) {
-                let [tree, ino, offset, len] = [0, 1, 2, 3].map(|field| extent[field] as u64);
-                match snapshot.read_data(tree, ino, offset, len) {
-                    Ok(page) => {
-                        sums.extend(page.crcs.iter().flat_map(|crc| crc.to_le_bytes()));
-                        if bytes.is_empty() {
-                            bytes = page.bytes;
-                        } else {
-                            bytes.extend_from_slice(&page.bytes);
-                        }
-                    }
-                    Err(error) => return outcome(Err::<(), _>(error), |()| Outcome::default()),
-                }
-            }
-            Outcome { bytes: Some(bytes), more: Some(sums), ..Outcome::default() }
-        });
+        self.read(ticket, move || data(&volume, &extents));
+    }
+
+    /// `read_data` on the calling thread, if everything is in memory; else null.
+    #[napi]
+    pub fn read_data_at_once(&self, extents: &[f64]) -> Option<Completion> {
+        jobs::at_once(|| crfs_device::at_once(|| data(&self.volume, extents)))
     }
 
     /// Job: total, free and available bytes, as three f64 (little-endian) in `bytes`.
@@ -380,22 +424,34 @@ impl NativeVolume {
     ) {
         let volume = Arc::clone(&self.volume);
         let job: Job = Box::new(move || {
-            let grants = match grants.as_deref().map(Grants::decode).transpose() {
-                Ok(grants) => grants.unwrap_or_else(Grants::all),
-                Err(error) => return outcome(Err::<(), _>(error), |()| Outcome::default()),
-            };
             let batch = Batch { changes: &changes, count, checksums: &checksums, data: &data };
-            match volume.apply(&batch, &grants, promised as u64) {
-                Ok(cost) => Outcome { number: Some(cost as f64), ..Outcome::default() },
-                Err(refusal) => Outcome {
-                    errno: refusal.errno,
-                    text: Some(refusal.text),
-                    number: Some(f64::from(refusal.index)),
-                    ..Outcome::default()
-                },
+            match decode_grants(grants.as_deref()) {
+                Ok(grants) => judged(volume.apply(&batch, &grants, promised as u64)),
+                Err(failed) => failed,
             }
         });
         self.batches.submit(ticket, job);
+    }
+
+    /// `apply` on the calling thread, if it need not wait for anything; else null, and nothing was done. Not to be used
+    /// while a batch of the same sender is under way.
+    #[napi]
+    pub fn apply_at_once(
+        &self,
+        count: u32,
+        changes: &[u8],
+        checksums: &[u8],
+        data: &[u8],
+        grants: Option<Uint8Array>,
+        promised: f64,
+    ) -> Option<Completion> {
+        jobs::at_once(|| {
+            let batch = Batch { changes, count, checksums, data };
+            match decode_grants(grants.as_deref()) {
+                Ok(grants) => self.volume.apply_at_once(&batch, &grants, promised as u64).map(judged),
+                Err(failed) => Some(failed),
+            }
+        })
     }
 
     /// Job: deletes nameless inodes of `tree` from number `from` on, but for those in `keep` (sorted); about `work`

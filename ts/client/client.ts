@@ -174,6 +174,7 @@ export class Client {
       unloggedBytes: () => core.files.unloggedBytes,
       hasUnlogged: () => core.files.dirty.size > 0,
       onApplied: (batch) => this.#onApplied(batch),
+      onRefusal: (number) => this.#giver.batchRefused(number),
       onRefused: (batch, refusal) => {
         options.log(
           `the server refused change ${refusal.index} of batch ${batch.number}: ${refusal.text} (errno ${refusal.errno})`,

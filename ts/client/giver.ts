@@ -4,9 +4,12 @@
 // (eviction.ts gives back what is clean and cold, for memory.)
 //
 // In this order: the kernel forgets what the ranges cover, which first makes it write back what was dirtied through
-// mmap; the grants are lowered; dirty state is sent and applied; the items are dropped and the release is sent, in one
-// turn. Until the grants are lowered operations go on under them, with answers that the kernel may not keep. From then
-// on they wait for new grants.
+// mmap; the grants are lowered; dirty state is sent; the items are dropped and the release is sent, in one turn. Until
+// the grants are lowered operations go on under them, with answers that the kernel may not keep. From then on they wait
+// for new grants.
+//
+// The release leaves right behind the batches that it depends on and counts when they are applied. If one of them is
+// refused the release is void, at the server by itself, and is sent again when what is left of them is applied.
 //
 // INVARIANT: the kernel has no page of a range when its release is sent. A READ that was answered while its range was
 // leaving may have filled one behind the invalidation, so the invalidation is repeated until none was. A READ that waits
@@ -48,10 +51,18 @@ export interface Giving extends TreeRange {
   readonly newMode: Mode;
 }
 
+/** A release that was sent before its batches are applied. */
+interface EarlyRelease {
+  readonly afterBatch: number;
+  /** A batch on which it depends was refused. */
+  isVoid: boolean;
+}
+
 export class Giver {
   readonly #core: Core;
   readonly #peer: Peer;
   readonly #durations = new Map<string, Durations>();
+  readonly #early = new Set<EarlyRelease>();
 
   constructor(core: Core, peer: Peer) {
     this.#core = core;
@@ -96,17 +107,42 @@ export class Giver {
       for (const change of changes) core.held.add({ ...change, mode: change.oldMode });
     if (isPlanted('release-before-flush')) this.release(changes, ranges);
     if (isHolding) core.pageHold.end();
+    const { writeBack } = core;
     const place = this.#flush(ranges);
-    const isDirty = place > core.writeBack.appliedPlace;
+    const isDirty = place > writeBack.appliedPlace;
     countTransition(isDirty ? Transition.gaveDirty : Transition.gave);
-    if (isDirty) await core.writeBack.whenApplied(place);
+    if (isDirty && !writeBack.isAllSent) await writeBack.whenApplied(place);
     if (core.ended === 0) {
       for (const range of gone) dropItems(core, range);
       dropData(core, gone);
-      this.release(changes, ranges);
+      if (place <= writeBack.appliedPlace) this.release(changes, ranges);
+      else void this.#releaseBehind(place, changes, ranges);
     }
     for (const range of ranges) core.setLeaving(range, -1);
     if (core.leaving.size === 0) core.givenLeaving.clear();
+  }
+
+  /** A batch was judged and refused: releases that named it or a later one are void. */
+  batchRefused(number: number): void {
+    for (const early of this.#early) early.isVoid ||= number <= early.afterBatch;
+  }
+
+  /** Sends a release right behind the batches up to `place`, and once more if one of them is refused. */
+  async #releaseBehind(
+    place: number,
+    changes: readonly ModeChange[],
+    ranges: readonly TreeRange[],
+  ): Promise<void> {
+    const { writeBack } = this.#core;
+    const early: EarlyRelease = { afterBatch: writeBack.sent, isVoid: false };
+    const open = this.#openIn(ranges);
+    this.#send(changes, open, early.afterBatch);
+    this.#early.add(early);
+    const isApplied = await writeBack.whenApplied(place);
+    this.#early.delete(early);
+    if (!early.isVoid || !isApplied) return;
+    countTransition(Transition.releasedAgain);
+    this.#send(changes, open, writeBack.applied);
   }
 
   /**
@@ -214,6 +250,11 @@ export class Giver {
 
   /** Sends a release of what is clean already. */
   release(changes: readonly ModeChange[], ranges: readonly TreeRange[]): void {
+    this.#send(changes, this.#openIn(ranges), this.#core.writeBack.applied);
+  }
+
+  /** The inodes of the ranges that are in use here; from now on the server has been told of them. */
+  #openIn(ranges: readonly TreeRange[]): readonly TreeInode[] {
     const core = this.#core;
     const open: TreeInode[] = [];
     for (const range of ranges) {
@@ -229,11 +270,16 @@ export class Giver {
         open.push({ tree, ino });
       }
     }
-    const afterBatch = core.writeBack.applied;
+    return open;
+  }
+
+  #send(changes: readonly ModeChange[], open: readonly TreeInode[], afterBatch: number): void {
+    const { refusedSeen } = this.#core.writeBack;
     for (let at = 0; at < changes.length || at < open.length; at += Math.min(RANGES_MAX, OPEN_INODES_MAX)) {
       this.#peer.notify('release', {
         ranges: changes.slice(at, at + RANGES_MAX),
         afterBatch,
+        refusedSeen,
         openInodes: open.slice(at, at + OPEN_INODES_MAX),
       });
     }

@@ -45,7 +45,9 @@ export interface WriteBackOptions {
   readonly hasUnlogged: () => boolean;
   /** A batch was applied: its data need not be kept. */
   readonly onApplied: (batch: Batch) => void;
-  /** A batch was refused: finds out what else must go. */
+  /** The answer came that this batch was judged and refused. */
+  readonly onRefusal: (number: number) => void;
+  /** A batch was refused, and what was sent behind it has come back: finds out what else must go. */
   readonly onRefused: (batch: Batch, refusal: Refusal) => BatchFilter;
 }
 
@@ -128,6 +130,16 @@ export class WriteBack {
   /** Changes that are in the log and were not sent. */
   get unsentChanges(): number {
     return this.#closed.reduce((sum, batch) => sum + batch.log.count, this.open.log.count);
+  }
+
+  /** Number of the last refused batch whose answer came; 0 if none. */
+  get refusedSeen(): number {
+    return this.#refusedSeen;
+  }
+
+  /** Whether every closed batch was sent, none of them in vain as far as is known. */
+  get isAllSent(): boolean {
+    return this.#closed.length === 0 && this.#refused === null;
   }
 
   /** Batches that were sent and not answered. */
@@ -275,6 +287,7 @@ export class WriteBack {
     } else if (this.#refused === null) {
       this.#refused = { batch, refusal: reply.refused };
       this.#refusedSeen = batch.number;
+      this.#options.onRefusal(batch.number);
     } else {
       this.#returned.push(batch);
     }

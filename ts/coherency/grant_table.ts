@@ -14,6 +14,8 @@
 //   beside the want. Only its `release` (or the end of its session) changes what it holds.
 // - A release that names a batch counts when that batch has been answered (`applied`). Acquires that the session sent
 //   after such a release wait behind it, as the stream has them.
+// - A release that was sent before its sender knew that the batch it names, or one before that, was refused is void: what
+//   it gives back is not flushed yet. It comes again.
 // - A release counts only for keys still held in the mode that it names as the old one: another mode means that a
 //   newer grant is on its way, which the release did not know of.
 // - Between `granted` and `announce` the reply is being made (pages are read). Nothing that it contains is revoked
@@ -83,7 +85,12 @@ export type Output =
 
 /** A release that waits for its batch, or an acquire behind one. */
 type Queued =
-  | { readonly kind: 'release'; readonly afterBatch: number; readonly ranges: readonly ModeChange[] }
+  | {
+      readonly kind: 'release';
+      readonly ranges: readonly ModeChange[];
+      readonly afterBatch: number;
+      readonly refusedSeen: number;
+    }
   | { readonly kind: 'acquire'; readonly operation: Operation };
 
 class SessionGrants {
@@ -99,6 +106,8 @@ class SessionGrants {
   readonly queue: Queued[] = [];
   /** Number of the last batch that was answered. */
   applied = 0;
+  /** Number of the last batch that was judged and refused. */
+  refused = 0;
   /** Where `shed` goes on. */
   shedHand: { tree: number; key: Key } | null = null;
   packed: Buffer | null = null;
@@ -305,24 +314,27 @@ export class GrantTable {
   }
 
   /** A session gives ranges back, or answers a revoke. */
-  release(session: number, ranges: readonly ModeChange[], afterBatch: number): void {
+  release(session: number, ranges: readonly ModeChange[], afterBatch: number, refusedSeen: number): void {
     const own = this.#own(session);
     if (own.queue.length > 0 || afterBatch > own.applied) {
       countTransition(Transition.releaseQueued);
-      own.queue.push({ kind: 'release', afterBatch, ranges });
-    } else this.#lower(own, ranges);
+      own.queue.push({ kind: 'release', ranges, afterBatch, refusedSeen });
+    } else if (isVoid(own, afterBatch, refusedSeen)) countTransition(Transition.releaseVoid);
+    else this.#lower(own, ranges);
     this.#wake();
   }
 
-  /** A batch of the session was answered. */
-  applied(session: number, batch: number): void {
+  /** A batch of the session was answered; `isRefused`: it was judged, and refused. */
+  applied(session: number, batch: number, isRefused: boolean): void {
     const own = this.#sessions.get(session);
     if (own === undefined) return;
     own.applied = Math.max(own.applied, batch);
+    if (isRefused) own.refused = batch;
     for (let first = own.queue[0]; first !== undefined; first = own.queue[0]) {
       if (first.kind === 'release') {
         if (first.afterBatch > own.applied) break;
-        this.#lower(own, first.ranges);
+        if (isVoid(own, first.afterBatch, first.refusedSeen)) countTransition(Transition.releaseVoid);
+        else this.#lower(own, first.ranges);
       } else this.#enter(first.operation);
       own.queue.shift();
     }
@@ -617,6 +629,11 @@ export class GrantTable {
     );
     this.#waiters.collect(range, this.#candidates);
   }
+}
+
+/** Whether a release was sent in ignorance of a refusal on which it depends. */
+function isVoid({ refused }: SessionGrants, afterBatch: number, refusedSeen: number): boolean {
+  return refused > refusedSeen && refused <= afterBatch;
 }
 
 /** Whether a revoke has not been sent yet. */

@@ -26,6 +26,8 @@ export const Transition = {
   batchSent: 19,
   batchRefused: 20,
   waitedForRoom: 21,
+  releaseVoid: 22,
+  releasedAgain: 23,
 } as const;
 
 export type TransitionName = keyof typeof Transition;

@@ -42,7 +42,7 @@ export async function onBatch(
   // Before the commit policy hears of it: a commit that it begins covers this batch.
   session.batchEnds(number);
   if (refused === null) state.commit.noteApplied();
-  state.table.applied(session.id, number);
+  state.table.applied(session.id, number, session.refused === number);
   state.revokes.settle(session.id);
   request.reply({ applied: session.applied, durable: session.durable, refused });
   state.deliver();

@@ -17,7 +17,7 @@ export function onRelease(state: ServerState, session: Session, release: Release
   // Before the ranges are given to anybody.
   for (const inode of release.openInodes) state.openInodes.opened(session.id, inode);
   if (state.openInodes.size > OPEN_INODES_ALL_MAX) throw new ProtocolError('too many open inodes');
-  state.table.release(session.id, release.ranges, release.afterBatch);
+  state.table.release(session.id, release.ranges, release.afterBatch, release.refusedSeen);
   state.revokes.settle(session.id);
   state.deliver();
 }

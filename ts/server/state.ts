@@ -117,7 +117,7 @@ export class ServerState {
   }
 
   giveFromServer(range: TreeRange): void {
-    this.table.release(SERVER_ITSELF, [{ ...range, oldMode: Mode.write, newMode: Mode.none }], 0);
+    this.table.release(SERVER_ITSELF, [{ ...range, oldMode: Mode.write, newMode: Mode.none }], 0, 0);
     this.deliver();
   }
 

@@ -5,13 +5,15 @@
 // A call becomes a job under a ticket; the engine's threads leave what is finished in a list and wake this thread
 // once, and `#collect` settles the promises in the order in which the jobs finished. A job reads its input arrays
 // until it is done, so callers must not change them before.
+// What is small is tried on this thread first: if everything is in memory and nobody holds a lock, it is done before a
+// job would have begun.
 
 import type { Completion, NativeVolume as Engine } from '../../native/binding.js';
 import { native } from '../../native/index.js';
 import { decodeObjectid, decodeOffset, decodeType, isSafeKey, keyBytes } from '../item/key.ts';
 import { assert } from '../util/assert.ts';
 import { FsError } from '../util/errors.ts';
-import type { Key } from '../util/range.ts';
+import { compareKey, type Key } from '../util/range.ts';
 import type { FileExtent } from '../wire/message.ts';
 import type {
   ApplyResult,
@@ -25,6 +27,12 @@ import type {
 
 /** Bytes of a tree block that no item can have: the block's header and one item header. */
 const BLOCK_OVERHEAD_BYTES = 101 + 25;
+
+/** Bytes of items or file data that are read on this thread: some microseconds' work. */
+const AT_ONCE_READ_BYTES = 16 * 1024;
+/** Bytes of changes, and of their data, of a batch that is applied on this thread: data of that size lies in items. */
+const AT_ONCE_CHANGES_BYTES = 4096;
+const AT_ONCE_DATA_BYTES = 2048;
 
 /** Items that one piece of deferred deleting may remove: some milliseconds of the engine's time. */
 const DELETE_WORK_ITEMS = 4096;
@@ -92,16 +100,15 @@ export class NativeVolume implements Volume {
   async readItems(tree: number, start: Key, end: Key, bytesMax: number): Promise<ItemsRead> {
     const from = keyBytes(start.objectid, start.type, start.offset);
     const to = keyBytes(end.objectid, end.type, end.offset);
-    const { bytes, more } = await this.#job((ticket) =>
-      this.#engine.readItems(ticket, tree, from, to, bytesMax),
-    );
-    assert(bytes !== undefined && more !== undefined && isSafeKey(more, 0), 'a page comes with its end');
-    const coveredEnd = {
-      objectid: decodeObjectid(more, 0),
-      type: decodeType(more, 0),
-      offset: decodeOffset(more, 0),
-    };
-    return { page: bytes, coveredEnd };
+    const smallMax = Math.min(bytesMax, AT_ONCE_READ_BYTES);
+    const small = isOneInode(start, end)
+      ? this.#atOnce(() => this.#engine.readItemsAtOnce(tree, from, to, smallMax))
+      : null;
+    if (small !== null) {
+      const read = itemsRead(small);
+      if (bytesMax === smallMax || compareKey(read.coveredEnd, end) === 0) return read;
+    }
+    return itemsRead(await this.#job((ticket) => this.#engine.readItems(ticket, tree, from, to, bytesMax)));
   }
 
   async readData(extents: readonly FileExtent[]): Promise<DataRead> {
@@ -109,16 +116,22 @@ export class NativeVolume implements Volume {
     extents.forEach(({ tree, ino, offset, length }, index) => {
       packed.set([tree, ino, offset, length], index * 4);
     });
-    const { bytes, more } = await this.#job((ticket) => this.#engine.readData(ticket, packed));
+    const total = extents.reduce((sum, { length }) => sum + length, 0);
+    const { bytes, more } =
+      (total <= AT_ONCE_READ_BYTES ? this.#atOnce(() => this.#engine.readDataAtOnce(packed)) : null) ??
+      (await this.#job((ticket) => this.#engine.readData(ticket, packed)));
     assert(bytes !== undefined && more !== undefined, 'data comes with its checksums');
     return { bytes, checksums: more };
   }
 
   async apply(batch: BatchParts, grants: Uint8Array | null, promised: number): Promise<ApplyResult> {
     const { changeCount, changes, checksums, data } = batch;
-    const done = await this.#completion((ticket) =>
-      this.#engine.apply(ticket, changeCount, changes, checksums, data, grants, promised),
-    );
+    const isSmall = changes.length <= AT_ONCE_CHANGES_BYTES && data.length <= AT_ONCE_DATA_BYTES;
+    const done =
+      (isSmall ? this.#engine.applyAtOnce(changeCount, changes, checksums, data, grants, promised) : null) ??
+      (await this.#completion((ticket) =>
+        this.#engine.apply(ticket, changeCount, changes, checksums, data, grants, promised),
+      ));
     if (done.errno === 0) return { refused: null, cost: done.number ?? 0 };
     // Only the engine's judgement of a change has an index; everything else is a failure of the call.
     if (done.number === undefined) throw failure(done);
@@ -189,6 +202,13 @@ export class NativeVolume implements Volume {
     this.#engine.close();
   }
 
+  /** What was done on this thread, or null if it was not. @throws FsError */
+  #atOnce(work: () => Completion | null): Completion | null {
+    const done = work();
+    if (done !== null && done.errno !== 0) throw failure(done);
+    return done;
+  }
+
   /** Runs a job that can only succeed or fail. @throws FsError */
   async #job(submit: (ticket: number) => void): Promise<Completion> {
     const done = await this.#completion(submit);
@@ -222,6 +242,20 @@ export class NativeVolume implements Volume {
       this.#keepAlive = null;
     }
   }
+}
+
+function isOneInode(start: Key, end: Key): boolean {
+  return end.objectid === start.objectid || (end.objectid === start.objectid + 1 && end.type === 0);
+}
+
+function itemsRead({ bytes, more }: Completion): ItemsRead {
+  assert(bytes !== undefined && more !== undefined && isSafeKey(more, 0), 'a page comes with its end');
+  const coveredEnd = {
+    objectid: decodeObjectid(more, 0),
+    type: decodeType(more, 0),
+    offset: decodeOffset(more, 0),
+  };
+  return { page: bytes, coveredEnd };
 }
 
 function failure(done: Completion): FsError {

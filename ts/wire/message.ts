@@ -166,6 +166,8 @@ export interface Release {
   readonly ranges: readonly ModeChange[];
   /** Number of the batch after which the release counts; 0 for at once. */
   readonly afterBatch: number;
+  /** Number of the last refused batch whose answer came; 0 if none. */
+  readonly refusedSeen: number;
   readonly openInodes: readonly TreeInode[];
 }
 
@@ -441,7 +443,8 @@ export const messages: {
     doc: {
       name: 'release',
       sender: 'c',
-      fields: 'ranges [[tree, start, end, old mode, new mode]], after batch, open inodes [[tree, ino]]',
+      fields:
+        'ranges [[tree, start, end, old mode, new mode]], after batch, refused seen, open inodes [[tree, ino]]',
       body: '-',
       reply: 'none',
     },
@@ -449,6 +452,7 @@ export const messages: {
     fields: fieldsOf<Release>({
       ranges: list(modeChangeType, RANGES_MAX),
       afterBatch: uint(),
+      refusedSeen: uint(),
       openInodes: list(treeInodeType, OPEN_INODES_MAX),
     }),
     bodyMax: 0,

@@ -3,11 +3,13 @@
 //!
 //! Devices are dumb: bytes at offsets, and an order that `flush` enforces. Who may write where is the engine's business.
 
+mod at_once;
 mod faulty;
 mod file;
 mod memory;
 mod recording;
 
+pub use at_once::at_once;
 pub use faulty::FaultyDevice;
 pub use file::{Access, FileDevice, OpenError};
 pub use memory::MemoryDevice;
@@ -24,7 +26,8 @@ pub trait BlockDevice: Send + Sync {
     /// Whether every write fails with EROFS.
     fn is_read_only(&self) -> bool;
 
-    /// Fills `buf`. A range that ends past the end of the device is an error (`UnexpectedEof`).
+    /// Fills `buf`. A range that ends past the end of the device is an error (`UnexpectedEof`), and so is a read that
+    /// would have to wait inside `at_once` (`WouldBlock`).
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
 
     /// Writes all of `data`. Durable only after the next `flush`, and in no order before it. A range that ends past

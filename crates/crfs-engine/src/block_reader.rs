@@ -135,6 +135,10 @@ impl BlockReader {
                 Ok(()) => {
                     verify_block(&block, expect, &geometry).map_err(|error| EngineError::Corrupt(error.0))
                 }
+                // Nobody waited for this copy: it says nothing about it.
+                Err(source) if would_wait(&source) => {
+                    return Err(self.read_error(expect.bytenr, *physical, source));
+                }
                 Err(source) => Err(self.read_error(expect.bytenr, *physical, source)),
             };
             match judged {
@@ -159,6 +163,9 @@ impl BlockReader {
                     Ok(()) => {
                         self.note_failures(failures, run.logical, buf.len(), None);
                         return Ok(());
+                    }
+                    Err(source) if would_wait(&source) => {
+                        return Err(self.read_error(run.logical, *physical, source));
                     }
                     Err(source) => failures.push(*physical, self.read_error(run.logical, *physical, source)),
                 }
@@ -196,6 +203,9 @@ impl BlockReader {
         let mut failures = Failures::default();
         for physical in &run.physical {
             let judged = match self.device.read_at(*physical, buf) {
+                Err(source) if would_wait(&source) => {
+                    return Err(self.read_error(run.logical, *physical, source));
+                }
                 Err(source) => Err(self.read_error(run.logical, *physical, source)),
                 Ok(()) => {
                     check_sectors(buf, csums, self.geometry.checksum, SECTOR_SIZE as usize).map_err(|bad| {
@@ -314,6 +324,11 @@ impl BlockReader {
             copies_failed: self.copies_failed.load(Ordering::Relaxed),
         }
     }
+}
+
+/// Whether a read was given up because it must not wait (`crfs_device::at_once`).
+fn would_wait(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::WouldBlock
 }
 
 /// What the copies tried so far failed with, by physical address.

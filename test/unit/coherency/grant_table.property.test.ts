@@ -21,12 +21,12 @@ function key(n: number): Key {
 type ToClient =
   | { kind: 'granted'; grants: readonly GrantRange[] }
   | { kind: 'revoke'; ranges: readonly ModeChange[] }
-  | { kind: 'answered'; batch: number };
+  | { kind: 'answered'; batch: number; isRefused: boolean };
 
 type ToServer =
   | { kind: 'acquire'; wants: readonly GrantRange[] }
-  | { kind: 'release'; ranges: readonly ModeChange[]; afterBatch: number }
-  | { kind: 'batch'; batch: number };
+  | { kind: 'release'; ranges: readonly ModeChange[]; afterBatch: number; refusedSeen: number }
+  | { kind: 'batch'; batch: number; refusedSeen: number };
 
 class Client {
   readonly held = new Holder();
@@ -34,9 +34,11 @@ class Client {
   readonly outbox: ToServer[] = [];
   /** Revokes that it has not answered. */
   revokes: (readonly ModeChange[])[] = [];
-  /** Ranges whose release names a batch that was not answered yet: the server may count them as held. */
   batch = 0;
   answered = 0;
+  refusedSeen = 0;
+  /** Releases that name a batch which was not answered yet: the server may count their ranges as held. */
+  early: { ranges: readonly ModeChange[]; afterBatch: number; isVoid: boolean }[] = [];
   acquires = 0;
   granted = 0;
 
@@ -47,8 +49,26 @@ class Client {
   lower(ranges: readonly TreeRange[], newMode: (at: number) => Mode, flush: boolean): void {
     const changes = ranges.flatMap((range, at) => this.held.lower(range, newMode(at)));
     if (changes.length === 0) return;
-    if (flush) this.send({ kind: 'batch', batch: ++this.batch });
-    this.send({ kind: 'release', ranges: changes, afterBatch: this.batch });
+    this.release(changes, flush);
+  }
+
+  release(ranges: readonly ModeChange[], flush: boolean): void {
+    const { refusedSeen } = this;
+    if (flush) this.send({ kind: 'batch', batch: ++this.batch, refusedSeen });
+    if (this.batch > this.answered) this.early.push({ ranges, afterBatch: this.batch, isVoid: false });
+    this.send({ kind: 'release', ranges, afterBatch: this.batch, refusedSeen });
+  }
+
+  /** What a refusal made void is released again, behind what is left of the batch. */
+  onAnswer(batch: number, isRefused: boolean): void {
+    this.answered = batch;
+    if (isRefused) {
+      this.refusedSeen = batch;
+      for (const release of this.early) release.isVoid ||= batch <= release.afterBatch;
+    }
+    const due = this.early.filter(({ afterBatch }) => afterBatch <= batch);
+    this.early = this.early.filter(({ afterBatch }) => afterBatch > batch);
+    for (const { ranges, isVoid } of due) if (isVoid) this.release(ranges, true);
   }
 }
 
@@ -57,7 +77,9 @@ class World {
   readonly clients = new Map<number, Client>();
   readonly prng: Prng;
   /** Batches that the volume works on, in order. */
-  readonly applying: { session: number; batch: number }[] = [];
+  readonly applying: { session: number; batch: number; refusedSeen: number }[] = [];
+  /** The last refused batch of each session. */
+  readonly refused = new Map<number, number>();
   /** Granted operations whose pages are being read. */
   readonly reading: Operation[] = [];
   #next = 1;
@@ -154,8 +176,12 @@ class World {
   apply(): boolean {
     const done = this.applying.shift();
     if (done === undefined) return false;
-    this.clients.get(done.session)?.inbox.push({ kind: 'answered', batch: done.batch });
-    this.table.applied(done.session, done.batch);
+    const { session, batch, refusedSeen } = done;
+    // What was sent before a refusal was known goes back unjudged.
+    const isRefused = refusedSeen >= (this.refused.get(session) ?? 0) && this.prng.oneIn(8);
+    if (isRefused) this.refused.set(session, batch);
+    this.clients.get(session)?.inbox.push({ kind: 'answered', batch, isRefused });
+    this.table.applied(session, batch, isRefused);
     this.#collect();
     return true;
   }
@@ -164,8 +190,9 @@ class World {
     const message = client.outbox.shift();
     if (message === undefined) return false;
     if (message.kind === 'acquire') this.table.acquire(session, message.wants);
-    else if (message.kind === 'release') this.table.release(session, message.ranges, message.afterBatch);
-    else this.applying.push({ session, batch: message.batch });
+    else if (message.kind === 'release') {
+      this.table.release(session, message.ranges, message.afterBatch, message.refusedSeen);
+    } else this.applying.push({ session, batch: message.batch, refusedSeen: message.refusedSeen });
     this.#collect();
     return true;
   }
@@ -174,7 +201,7 @@ class World {
     const message = client.inbox.shift();
     if (message === undefined) return false;
     if (message.kind === 'revoke') client.revokes.push(message.ranges);
-    else if (message.kind === 'answered') client.answered = message.batch;
+    else if (message.kind === 'answered') client.onAnswer(message.batch, message.isRefused);
     else {
       client.granted++;
       for (const grant of message.grants) client.held.add(grant);
@@ -256,7 +283,7 @@ test('100,000 ranges of 200 sessions', () => {
     table.acquire(1 + prng.below(200), [{ ...inode(ino * 2), mode: Mode.read }]);
     for (const output of table.take()) {
       if (output.kind === 'granted') table.announce(output.operation);
-      else if (output.kind === 'revoke') table.release(output.session, output.ranges, 0);
+      else if (output.kind === 'revoke') table.release(output.session, output.ranges, 0, 0);
     }
     for (const output of table.take()) if (output.kind === 'granted') table.announce(output.operation);
   }

@@ -71,9 +71,9 @@ test('readers share; a writer asks back only what it wants of them', () => {
   drain(table);
   table.acquire(3, [want(360, 361, write)]);
   expect(drain(table)).toEqual(['1 revoke 360..361=1>0', '2 revoke 360..361=1>0']);
-  table.release(1, [change(360, 361, read, none)], 0);
+  table.release(1, [change(360, 361, read, none)], 0, 0);
   expect(drain(table)).toEqual([]);
-  table.release(2, [change(360, 361, read, none)], 0);
+  table.release(2, [change(360, 361, read, none)], 0, 0);
   expect(drain(table)).toEqual(['3 granted 360..361=0>3']);
   expect(table.covers(1, inodes(300, 360), read)).toBe(true);
 });
@@ -84,7 +84,7 @@ test('a reader leaves the writer its read', () => {
   drain(table);
   table.acquire(2, [want(310, 320, read)]);
   expect(drain(table)).toEqual(['1 revoke 310..320=3>1']);
-  table.release(1, [change(310, 320, write, read)], 0);
+  table.release(1, [change(310, 320, write, read)], 0, 0);
   expect(drain(table)).toEqual(['2 granted 310..320=0>1']);
   expect(table.covers(1, inodes(300, 400), read)).toBe(true);
   expect(table.covers(1, inodes(310, 311), write)).toBe(false);
@@ -96,14 +96,42 @@ test('a release counts after the batch that it names, and an acquire that follow
   drain(table);
   table.acquire(2, [want(300, 301, read)]);
   drain(table);
-  table.release(1, [change(300, 301, write, none)], 2);
+  table.release(1, [change(300, 301, write, none)], 2, 0);
   table.acquire(1, [want(300, 301, write)]);
-  table.applied(1, 1);
+  table.applied(1, 1, false);
   expect(drain(table)).toEqual([]);
-  table.applied(1, 2);
+  table.applied(1, 2, false);
   expect(drain(table)).toEqual(['2 granted 300..301=0>1', '2 revoke 300..301=1>0']);
-  table.release(2, [change(300, 301, read, none)], 0);
+  table.release(2, [change(300, 301, read, none)], 0, 0);
   expect(drain(table)).toEqual(['1 granted 300..301=0>3']);
+});
+
+test('a release sent before a refusal was known is void, and counts when it comes again', () => {
+  const table = tableWith(2);
+  table.acquire(1, [want(300, 301, write)]);
+  drain(table);
+  table.acquire(2, [want(300, 301, read)]);
+  drain(table);
+  table.release(1, [change(300, 301, write, none)], 2, 0);
+  table.applied(1, 1, true);
+  table.applied(1, 2, false);
+  expect(drain(table)).toEqual([]);
+  expect(table.covers(1, inodes(300, 301), write)).toBe(true);
+  table.release(1, [change(300, 301, write, none)], 3, 1);
+  table.applied(1, 3, false);
+  expect(drain(table)).toEqual(['2 granted 300..301=0>1']);
+});
+
+test('a refusal behind the batch that a release names leaves it as it is', () => {
+  const table = tableWith(2);
+  table.acquire(1, [want(300, 301, write)]);
+  drain(table);
+  table.acquire(2, [want(300, 301, read)]);
+  drain(table);
+  table.applied(1, 1, false);
+  table.applied(1, 2, true);
+  table.release(1, [change(300, 301, write, none)], 1, 0);
+  expect(drain(table)).toEqual(['2 granted 300..301=0>1']);
 });
 
 test('waiters are served in order of arrival; a later one does not overtake', () => {
@@ -114,9 +142,9 @@ test('waiters are served in order of arrival; a later one does not overtake', ()
   table.acquire(3, [want(500, 501, write)]);
   table.acquire(4, [want(600, 601, write)]);
   expect(drain(table)).toEqual(['4 granted 600..601=0>3', '1 revoke 300..301=3>0']);
-  table.release(1, [change(300, 301, write, none)], 0);
+  table.release(1, [change(300, 301, write, none)], 0, 0);
   expect(drain(table)).toEqual(['2 granted 300..301=0>3 500..501=0>3', '2 revoke 500..501=3>0']);
-  table.release(2, [change(500, 501, write, none)], 0);
+  table.release(2, [change(500, 501, write, none)], 0, 0);
   expect(drain(table)).toEqual(['3 granted 500..501=0>3']);
 });
 
@@ -128,9 +156,9 @@ test('a want on what is being revoked waits behind the one who asked for it', ()
   expect(drain(table)).toEqual(['1 revoke 300..301=3>0']);
   table.acquire(1, [want(300, 301, read), want(400, 401, read)]);
   expect(drain(table)).toEqual([]);
-  table.release(1, [change(300, 301, write, none)], 0);
+  table.release(1, [change(300, 301, write, none)], 0, 0);
   expect(drain(table)).toEqual(['2 granted 300..301=0>3', '2 revoke 300..301=3>1']);
-  table.release(2, [change(300, 301, write, read)], 0);
+  table.release(2, [change(300, 301, write, read)], 0, 0);
   expect(drain(table)).toEqual(['1 granted 300..301=0>1 400..401=0>1']);
 });
 
@@ -142,9 +170,9 @@ test('two upgrades of one range: one goes first, the other gives way', () => {
   table.acquire(1, [want(300, 301, write)]);
   table.acquire(2, [want(300, 301, write)]);
   expect(drain(table)).toEqual(['2 revoke 300..301=1>0']);
-  table.release(2, [change(300, 301, read, none)], 0);
+  table.release(2, [change(300, 301, read, none)], 0, 0);
   expect(drain(table)).toEqual(['1 granted 300..301=1>3', '1 revoke 300..301=3>0']);
-  table.release(1, [change(300, 301, write, none)], 0);
+  table.release(1, [change(300, 301, write, none)], 0, 0);
   expect(drain(table)).toEqual(['2 granted 300..301=0>3']);
 });
 
@@ -166,7 +194,7 @@ test('a stronger revoke follows a weaker one that is still out', () => {
   expect(drain(table)).toEqual(['1 revoke 300..302=3>1']);
   table.acquire(3, [want(300, 304, write)]);
   expect(drain(table)).toEqual([]);
-  table.release(1, [change(300, 302, write, read)], 0);
+  table.release(1, [change(300, 302, write, read)], 0, 0);
   expect(drain(table)).toEqual([
     '2 granted 300..302=0>1',
     '1 revoke 300..302=1>0 302..304=3>0',
@@ -180,9 +208,9 @@ test('a release that crossed a newer grant does not take it away', () => {
   drain(table);
   table.acquire(1, [want(300, 301, write)]);
   drain(table);
-  table.release(1, [change(300, 301, read, none)], 0);
+  table.release(1, [change(300, 301, read, none)], 0, 0);
   expect(table.covers(1, inodes(300, 301), write)).toBe(true);
-  table.release(1, [change(299, 302, write, read)], 0);
+  table.release(1, [change(299, 302, write, read)], 0, 0);
   expect(table.covers(1, inodes(300, 301), read)).toBe(true);
   expect(table.covers(1, inodes(300, 301), write)).toBe(false);
 });
@@ -291,7 +319,7 @@ test('nothing is revoked of a session that keeps until it is done', () => {
   expect(drain(table)).toEqual(['1 granted 310..311=0>3']);
   table.done(1);
   expect(drain(table)).toEqual(['1 revoke 300..301=3>1']);
-  table.release(1, [change(300, 301, write, read)], 0);
+  table.release(1, [change(300, 301, write, read)], 0, 0);
   expect(drain(table)).toEqual(['2 granted 300..301=0>1']);
 });
 
@@ -304,7 +332,7 @@ test('a session that keeps is served before those that wait for what it keeps', 
   table.acquire(2, [want(300, 301, write), want(310, 311, write)]);
   table.acquire(1, [want(300, 301, write), want(310, 311, write)], true);
   expect(drain(table)).toEqual(['2 revoke 310..311=3>0']);
-  table.release(2, [change(310, 311, write, none)], 0);
+  table.release(2, [change(310, 311, write, none)], 0, 0);
   expect(drain(table)).toEqual(['1 granted 310..311=0>3']);
   table.done(1);
   expect(drain(table)).toEqual(['1 revoke 300..301=3>0 310..311=3>0']);

@@ -145,7 +145,7 @@ export class TestClient {
   }
 
   release(ranges: readonly ModeChange[], afterBatch = 0): void {
-    this.peer.notify('release', { ranges, afterBatch, openInodes: [] });
+    this.peer.notify('release', { ranges, afterBatch, refusedSeen: 0, openInodes: [] });
   }
 }
 

@@ -31,6 +31,7 @@ const fields: { [Name in MessageName]: FieldsOf<Name> } = {
   release: {
     ranges: [{ ...range, oldMode: Mode.write, newMode: Mode.none }],
     afterBatch: 7,
+    refusedSeen: 3,
     openInodes: [{ tree: 5, ino: 2 ** 33 }],
   },
   closed: { inodes: [{ tree: 5, ino: 2 ** 33, isNameless: true }], afterBatch: 8 },

@@ -27,7 +27,7 @@ use crate::error::{EngineError, Result};
 use crate::open::{Image, OpenOptions, open_image};
 use crate::transaction::{BatchStore, DIRTY_NODES_MAX, Running, committed_roots, write_commit};
 use crate::tree::{BlockSource, NodeCache, Wanted};
-use crfs_device::BlockDevice;
+use crfs_device::{BlockDevice, at_once};
 use crfs_disk::{Expect, Key, item_type, objectid};
 use snapshot::{Published, Readers};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -97,6 +97,11 @@ impl BlockSource for Blocks {
     }
 }
 
+/// The refusal of a batch for a reason that lies in none of its changes.
+fn outside(batch: &Batch<'_>, error: &EngineError) -> Refusal {
+    Refusal { index: batch.count, errno: error.errno(), text: error.to_string() }
+}
+
 impl Volume {
     /// Opens the image on `device`. Opening for writing an image that must not be written is an error that says why.
     pub fn open(device: Arc<dyn BlockDevice>, options: VolumeOptions) -> Result<Volume> {
@@ -150,17 +155,52 @@ impl Volume {
         promised: u64,
     ) -> std::result::Result<u64, Refusal> {
         let cost = batch_cost(batch.changes);
-        let outside = |error: EngineError| Refusal {
-            index: batch.count,
-            errno: error.errno(),
-            text: error.to_string(),
-        };
+        let outside = |error: EngineError| outside(batch, &error);
         self.with_batch(cost, promised, outside, |store| {
             change::apply(store, batch, grants)?;
             store.check_reserve().map_err(outside)
         })?;
         self.batches.fetch_add(1, Ordering::Relaxed);
         Ok(cost)
+    }
+
+    /// `apply`, if that has to wait neither for a lock nor for the device, nor for a commit that makes room; else `None`,
+    /// and nothing was done.
+    pub fn apply_at_once(
+        &self,
+        batch: &Batch<'_>,
+        grants: &Grants,
+        promised: u64,
+    ) -> Option<std::result::Result<u64, Refusal>> {
+        if self.dirty_bytes() >= DIRTY_NODES_MAX * u64::from(self.facts.nodesize) {
+            return None;
+        }
+        let mut run = self.writer.as_ref()?.try_lock().ok()?;
+        if self.aborted.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return None;
+        }
+        let cost = batch_cost(batch.changes);
+        let mut store = BatchStore::begin(&mut run, cost, promised);
+        let judged = at_once(|| {
+            change::apply(&mut store, batch, grants)?;
+            store.check_reserve().map_err(|error| outside(batch, &error))
+        });
+        match judged {
+            Some(Ok(())) => {
+                self.publish(&run);
+                self.batches.fetch_add(1, Ordering::Relaxed);
+                Some(Ok(cost))
+            }
+            Some(Err(refusal)) => {
+                let is_final = !store.commit_helps();
+                store.roll_back();
+                is_final.then_some(Err(refusal))
+            }
+            None => {
+                store.roll_back();
+                None
+            }
+        }
     }
 
     /// Deletes inodes of `tree` without names, from number `from` on, about `work` items in one go; `keep` says which
