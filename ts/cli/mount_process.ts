@@ -16,7 +16,6 @@ import { mountNative, type NativeDriver } from '../fuse/native_driver.ts';
 import { RequestServer } from '../fuse/request_server.ts';
 import { cpuIdle } from '../sys/cpu_idle.ts';
 import { isKilled } from '../sys/killed.ts';
-import { loopSpin } from '../sys/loop_spin.ts';
 import { connectSocket } from '../sys/socket_transport.ts';
 import { SystemClock } from '../sys/system_clock.ts';
 import { Errno, errnoName } from '../util/errno.ts';
@@ -116,7 +115,7 @@ class MountProcess {
         target: directory,
         flags: [...settings.kernelFlags, settings.readOnly ? 'ro' : 'rw'],
         allowOther: settings.allowOther,
-        onActivity: loopSpin.sent,
+        isContended: () => client.isContended,
         onBurst: cpuIdle.worked,
       });
     } catch (error) {

@@ -7,7 +7,6 @@
 import { Server } from '../server/server.ts';
 import { NativeVolume } from '../store/native_volume.ts';
 import { type CpuIdleMode, cpuIdle } from '../sys/cpu_idle.ts';
-import { loopSpin } from '../sys/loop_spin.ts';
 import { listenSocket, type SocketListener } from '../sys/socket_transport.ts';
 import { SystemClock } from '../sys/system_clock.ts';
 import { type Address, formatAddress } from './address.ts';
@@ -62,7 +61,6 @@ export async function serve(request: ServeRequest): Promise<number> {
       readOnly,
       cacheBytes,
       punchFreed,
-      onActivity: loopSpin.sent,
       log,
     });
   } catch (error) {

@@ -211,6 +211,11 @@ export class Client {
     return this.#core;
   }
 
+  /** Whether other clients wanted what this one holds a moment ago. */
+  get isContended(): boolean {
+    return this.#core.contention.isOn;
+  }
+
   /** Tells whose caches must follow the grants: from the moment of the mount on. */
   attachKernel(kernel: KernelCache): void {
     this.#core.kernel = kernel;

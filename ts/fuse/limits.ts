@@ -14,6 +14,8 @@ export const REQUEST_REGION_BYTES: number = 4 * MIB;
 export const BURST_MAX = 32;
 /** Continuous work on requests before the event loop's sockets and timers get their turn, milliseconds. */
 export const BURST_WORK_MS = 4;
+/** The same while other clients want what this one holds: what a few requests take. */
+export const CONTENDED_WORK_MS = 0.25;
 
 /** How long to look for the next request before sleeping, microseconds: what a program takes between two calls. */
 export const LOOK_US = 60;

@@ -4,14 +4,16 @@
 //
 // The event loop calls `serve` while requests wait. One native call writes the replies of the last burst and reads
 // the next one. After a few milliseconds of continuous work it returns to the loop, which calls again after the
-// sockets and timers had their turn. Before it sleeps it looks for another request for a moment (util/spin.ts). Answers are the only thing this thread waits for nothing with: notifications
-// and umount run on native threads and come back by ticket.
+// sockets and timers had their turn. Before it sleeps it looks for another request for a moment (util/spin.ts). While
+// other clients want what this one holds the turn is short, and nothing is looked for: a revoke waits in the socket.
+// Answers are the only thing this thread waits for nothing with: notifications and umount run on native threads and
+// come back by ticket.
 
 import { native } from '../../native/index.js';
 import { Errno } from '../util/errno.ts';
 import { Spin } from '../util/spin.ts';
 import type { ClosedHandler, FuseDriver, RequestHandler, UnmountMode } from './driver.ts';
-import { BURST_MAX, BURST_WORK_MS, LOOK_US, REQUEST_REGION_BYTES } from './limits.ts';
+import { BURST_MAX, BURST_WORK_MS, CONTENDED_WORK_MS, LOOK_US, REQUEST_REGION_BYTES } from './limits.ts';
 import { Replies } from './replies.ts';
 import { META_WORDS, RequestView } from './request.ts';
 
@@ -24,8 +26,8 @@ export interface NativeDriverOptions {
   readonly flags: readonly string[];
   /** Whether other users than root may enter. */
   readonly allowOther: boolean;
-  /** Called when something is given to the notifier threads. */
-  readonly onActivity?: () => void;
+  /** Whether other clients want what this one holds. */
+  readonly isContended?: () => boolean;
   /** Called for each burst of requests. */
   readonly onBurst?: () => void;
 }
@@ -70,8 +72,8 @@ export class NativeDriver implements FuseDriver {
   private readonly waiting = new Map<number, (errno: number) => void>();
   private onRequest: RequestHandler | null = null;
   private onClosed: ClosedHandler | null = null;
-  private readonly onActivity: () => void;
   private readonly onBurst: () => void;
+  private readonly isContended: () => boolean;
   private readonly spin = new Spin();
   /** Requests of the next burst at most. */
   private limit = 1;
@@ -82,8 +84,8 @@ export class NativeDriver implements FuseDriver {
 
   constructor(options: NativeDriverOptions) {
     const { source, target, flags, allowOther } = options;
-    this.onActivity = options.onActivity ?? (() => {});
     this.onBurst = options.onBurst ?? (() => {});
+    this.isContended = options.isContended ?? (() => false);
     const region = new Uint8Array(REQUEST_REGION_BYTES);
     this.meta = new Uint32Array(BURST_MAX * META_WORDS);
     this.view = new RequestView(region);
@@ -115,7 +117,8 @@ export class NativeDriver implements FuseDriver {
   private serve(): void {
     const { channel, replies, view, meta } = this;
     const onRequest = this.onRequest!;
-    const deadline = performance.now() + BURST_WORK_MS;
+    const isContended = this.isContended();
+    const deadline = performance.now() + (isContended ? CONTENDED_WORK_MS : BURST_WORK_MS);
     this.inBurst = true;
     try {
       let isFirst = true;
@@ -123,7 +126,7 @@ export class NativeDriver implements FuseDriver {
         const queued = replies.count;
         replies.clear();
         // What the loop was woken for is there; what a program asks next is worth a moment's look.
-        const looks = !isFirst && this.spin.begins();
+        const looks = !isFirst && !isContended && this.spin.begins();
         const found = channel.next(queued, this.limit, looks ? LOOK_US : 0);
         isFirst = false;
         if (found < 0) {
@@ -201,7 +204,6 @@ export class NativeDriver implements FuseDriver {
   /** Starts what completes by ticket. */
   private notify(send: (ticket: number) => void): Promise<number> {
     if (this.ended) return Promise.resolve(Errno.ENODEV);
-    this.onActivity();
     const ticket = this.nextTicket;
     this.nextTicket = (this.nextTicket + 1) >>> 0;
     return new Promise((resolve) => {

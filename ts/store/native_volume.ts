@@ -43,8 +43,6 @@ export interface NativeVolumeOptions {
   readonly cacheBytes: number;
   /** Give freed space back to the file that holds the image. */
   readonly punchFreed: boolean;
-  /** Called when a job is given to the engine's threads, and when some are done. */
-  readonly onActivity?: () => void;
   /** Takes each line that the engine has to say. */
   readonly log: (line: string) => void;
 }
@@ -60,7 +58,6 @@ function toFsError(error: unknown): unknown {
 export class NativeVolume implements Volume {
   readonly info: VolumeInfo;
   readonly #engine: Engine;
-  readonly #onActivity: () => void;
   readonly #waiting = new Map<number, Settle>();
   #lastTicket = 0;
   /** A weak wake-up alone would let the process end with jobs under way. */
@@ -73,7 +70,6 @@ export class NativeVolume implements Volume {
    */
   constructor(path: string, options: NativeVolumeOptions) {
     const { readOnly, cacheBytes, punchFreed, log } = options;
-    this.#onActivity = options.onActivity ?? (() => {});
     try {
       this.#engine = new native.NativeVolume(
         path,
@@ -224,13 +220,11 @@ export class NativeVolume implements Volume {
     } catch (error) {
       return Promise.reject(toFsError(error));
     }
-    this.#onActivity();
     this.#keepAlive ??= setInterval(() => {}, 0x7fff_ffff);
     return new Promise((resolve) => this.#waiting.set(ticket, resolve));
   }
 
   #collect(): void {
-    this.#onActivity();
     for (const completion of this.#engine.completions()) {
       const settle = this.#waiting.get(completion.ticket);
       assert(settle !== undefined, 'a job completes once');

@@ -13,7 +13,6 @@ import { ConnectionError } from '../util/errors.ts';
 import { CONNECTIONS_MAX, SEND_QUEUE_BYTES_HIGH } from '../util/limits.ts';
 import type { Transport, TransportHandlers } from '../wire/transport.ts';
 import { cpuIdle } from './cpu_idle.ts';
-import { loopSpin } from './loop_spin.ts';
 
 /** Where a server listens or a client connects. Port 0 lets the system choose. */
 export type SocketAddress =
@@ -52,7 +51,6 @@ class SocketTransport implements Transport {
       cause = error;
     });
     socket.on('data', (chunk: Buffer) => {
-      loopSpin.received();
       cpuIdle.worked();
       handlers.onData(chunk);
     });
@@ -72,7 +70,6 @@ class SocketTransport implements Transport {
     if (!this.#corked) {
       this.#corked = true;
       socket.cork();
-      loopSpin.sent();
       process.nextTick(() => {
         this.#corked = false;
         socket.uncork();
