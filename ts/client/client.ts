@@ -231,7 +231,7 @@ export class Client {
     }));
     for (const { tree, start, end } of givings)
       this.#core.numbers.cut(tree, start.objectid, end.objectid + 1);
-    void this.#giver.give(givings);
+    void this.#giver.answer(givings);
   }
 
   onClosed(cause: ConnectionError): void {

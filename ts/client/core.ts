@@ -35,6 +35,7 @@ import { Needs } from './needs.ts';
 import { inoOfNode, nodeOf, ROOT_NODE, treeOfNode } from './node_id.ts';
 import type { AttrOut } from './operations.ts';
 import { PageHold } from './page_hold.ts';
+import { RecentNeeds } from './recent_needs.ts';
 import { SpaceCredit } from './space_credit.ts';
 import { Stamp } from './stamp.ts';
 import type { WriteBack } from './write_back.ts';
@@ -82,6 +83,7 @@ export class Core {
   readonly givenLeaving: Set<number> = new Set();
   readonly pageHold: PageHold = new PageHold();
   readonly contention: Contention;
+  readonly recentNeeds: RecentNeeds;
   /** What the operation that runs has asked for so far. */
   readonly needs: Needs = new Needs();
   readonly files: Files = new Files();
@@ -122,6 +124,7 @@ export class Core {
   constructor(options: CoreOptions) {
     this.clock = options.clock;
     this.contention = new Contention(options.clock);
+    this.recentNeeds = new RecentNeeds(options.clock);
     this.crc32c = options.crc32c;
     this.sectorSums = options.sectorSums;
     this.kernel = options.kernel;
@@ -156,6 +159,7 @@ export class Core {
   /** Begins an operation. @returns 0, or the errno with which every operation is answered now. */
   begin(): number {
     if (!this.missing.isEmpty) this.missing = new Missing();
+    else if (this.needs.changesNames && this.contention.isOn) this.recentNeeds.note(this.needs);
     this.needs.clear();
     this.hits++;
     return this.ended;
@@ -194,7 +198,8 @@ export class Core {
     }
     const isContended = this.contention.has(node);
     if (isContended) this.missing.wantsData = true;
-    this.missing.want(tree, ino, 0, 0, ino + 1, 0, 0, mode, !isContended);
+    const wanted = this.contention.isWrittenHere(node) ? Mode.write : mode;
+    this.missing.want(tree, ino, 0, 0, ino + 1, 0, 0, wanted, !isContended);
   }
 
   /** About how many names a directory has that is known and large; 0 for others, which are asked for whole. */
@@ -210,6 +215,7 @@ export class Core {
     setKey(RANGE.start, ino, type, start);
     setKey(RANGE.end, ino, type, end);
     this.needs.add(tree, ino, type, start, ino, type, end, mode);
+    this.contention.used(this.nodeOf(tree, ino), mode === Mode.write);
     if (end === start + 1) return this.held.holds(tree, ino, type, start, mode);
     return this.held.covers(RANGE, mode);
   }

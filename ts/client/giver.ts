@@ -39,7 +39,7 @@ import type { Core } from './core.ts';
 import type { FileState } from './file_state.ts';
 import { logFile } from './file_writer.ts';
 import { endOfInode, forgetContent, forgetRanges } from './kernel_forget.ts';
-import { CONTENDED_WHOLE_BYTES } from './limits.ts';
+import { CONTENDED_WHOLE_BYTES, TENURE_MS } from './limits.ts';
 
 /** How long the kernel may take to forget pages while READs are held back, milliseconds. */
 const HELD_BACK_MS = 5;
@@ -74,6 +74,20 @@ export class Giver {
     const report: Record<string, DurationReport> = {};
     for (const [kind, durations] of this.#durations) report[kind] = durations.report();
     return report;
+  }
+
+  /** Answers a revoke. */
+  async answer(ranges: readonly Giving[]): Promise<void> {
+    const core = this.#core;
+    const isInUse = ranges.some(
+      (range) => isOneInode(range) && core.contention.isInUse(firstNode(core, range)),
+    );
+    // What has just come was asked for by a call that will soon be followed by its next request.
+    if (isInUse || core.freshGrants !== null) {
+      countTransition(Transition.gaveLater);
+      await new Promise<void>((resolve) => core.clock.setTimer(TENURE_MS, resolve));
+    }
+    await this.give(ranges);
   }
 
   /** Brings the ranges down to their modes. Resolves when the release is sent. */
@@ -310,9 +324,8 @@ function filesIn(core: Core, range: TreeRange): FileState[] {
 
 /** Another client wants what lies in the range. A range over many inodes says nothing about a single one. */
 function noteContention(core: Core, range: TreeRange): void {
-  const { tree, start, end } = range;
-  const isOne = end.objectid === start.objectid || (end.objectid === start.objectid + 1 && end.type === 0);
-  if (!isOne) return;
+  if (!isOneInode(range)) return;
+  const { tree, start } = range;
   const { items } = core;
   const ino = start.objectid;
   let isLarge = false;
@@ -320,7 +333,15 @@ function noteContention(core: Core, range: TreeRange): void {
     const isDir = isDirectory(inodeMode(items.view, items.start));
     isLarge = isDir || inodeSize(items.view, items.start) > CONTENDED_WHOLE_BYTES;
   }
-  core.contention.note(core.nodeOf(tree, ino), isLarge);
+  core.contention.note(firstNode(core, range), isLarge);
+}
+
+function isOneInode({ start, end }: TreeRange): boolean {
+  return end.objectid === start.objectid || (end.objectid === start.objectid + 1 && end.type === 0);
+}
+
+function firstNode(core: Core, { tree, start }: TreeRange): number {
+  return core.nodeOf(tree, start.objectid);
 }
 
 /** Whether `promise` resolves within `ms`. */

@@ -71,10 +71,19 @@ export const EXTENT_WINDOW_BYTES: number = 1024 * MIB;
 
 /** How long an inode counts as contended after a revoke, milliseconds: much longer than handing it over takes. */
 export const CONTENDED_MS = 1000;
+/** A contended inode counts as in use for so long after an operation needed it, milliseconds: a program's next call. */
+export const IN_USE_MS = 0.1;
+/** How much later it is given back then, milliseconds: about what handing it over takes. */
+export const TENURE_MS = 1;
 /** Contended inodes remembered at a time; beyond it all are forgotten, which costs some wider grants. */
 export const CONTENDED_INODES_MAX = 65_536;
 /** Contended files up to this many bytes are asked for whole, with their data. */
 export const CONTENDED_WHOLE_BYTES: number = 64 * KIB;
+/** How long the needs of an operation in a contended directory are remembered, milliseconds: some rounds of handing it
+ * over. */
+export const RECENT_NEEDS_MS = 100;
+/** Directories of which they are; beyond it all are forgotten. */
+export const RECENT_DIRECTORIES_MAX = 64;
 /** Ranges of one operation that are remembered while it runs. A rename needs some twenty. */
 export const NEEDS_MAX = 128;
 /** Times that a contended operation may miss something before it asks to keep what it gets: most need three at most. */

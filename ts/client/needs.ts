@@ -4,7 +4,8 @@
 // something asks for all of them anew: it gets them together, and what it held before cannot have been lost when the
 // rest arrives. Plain numbers, so that an operation which has everything pays next to nothing.
 
-import type { Mode, Want } from '../wire/message.ts';
+import { ItemType } from '../item/key.ts';
+import { Mode, type Want } from '../wire/message.ts';
 import { NEEDS_MAX } from './limits.ts';
 
 /** Numbers of one need: tree, start (3), end (3), mode. */
@@ -13,9 +14,12 @@ const FIELDS = 8;
 export class Needs {
   readonly #numbers = new Float64Array(NEEDS_MAX * FIELDS);
   count = 0;
+  /** Whether the operation adds, removes or moves names. */
+  changesNames = false;
 
   clear(): void {
     this.count = 0;
+    this.changesNames = false;
   }
 
   /** What is beyond the bound is asked for only when it is missing. */
@@ -30,6 +34,7 @@ export class Needs {
     mode: Mode,
   ): void {
     if (this.count === NEEDS_MAX) return;
+    if (startType === ItemType.dirItem && mode === Mode.write) this.changesNames = true;
     const numbers = this.#numbers;
     const at = this.count++ * FIELDS;
     numbers[at] = tree;
@@ -40,6 +45,15 @@ export class Needs {
     numbers[at + 5] = endType;
     numbers[at + 6] = endOffset;
     numbers[at + 7] = mode;
+  }
+
+  /** The directories whose names the operation changes. */
+  changedDirectories(): { tree: number; ino: number }[] {
+    const found: { tree: number; ino: number }[] = [];
+    for (const { tree, start, mode } of this.wants()) {
+      if (start.type === ItemType.dirItem && mode === Mode.write) found.push({ tree, ino: start.objectid });
+    }
+    return found;
   }
 
   /** The needs as wants of an acquire. */

@@ -28,6 +28,7 @@ export const Transition = {
   waitedForRoom: 21,
   releaseVoid: 22,
   releasedAgain: 23,
+  gaveLater: 24,
 } as const;
 
 export type TransitionName = keyof typeof Transition;

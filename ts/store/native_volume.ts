@@ -29,10 +29,10 @@ import type {
 const BLOCK_OVERHEAD_BYTES = 101 + 25;
 
 /** Bytes of items or file data that are read on this thread: some microseconds' work. */
-const AT_ONCE_READ_BYTES = 16 * 1024;
-/** Bytes of changes, and of their data, of a batch that is applied on this thread: data of that size lies in items. */
+const AT_ONCE_READ_BYTES = 32 * 1024;
+/** Bytes of changes, and of their data, of a batch that is applied on this thread. */
 const AT_ONCE_CHANGES_BYTES = 4096;
-const AT_ONCE_DATA_BYTES = 2048;
+const AT_ONCE_DATA_BYTES = 32 * 1024;
 
 /** Items that one piece of deferred deleting may remove: some milliseconds of the engine's time. */
 const DELETE_WORK_ITEMS = 4096;

@@ -49,9 +49,12 @@ export class ClientOperations implements Operations {
     core.missing = new Missing();
     if (missing.wants.length > 0 && core.contention.isOn) {
       missing.wants.push(...core.needs.wants());
+      core.recentNeeds.addTo(missing.wants);
       missing.isOwn = true;
       missing.keeps = tries > TRIES_BEFORE_KEEPING;
     }
+    // Not those of an operation that is complete.
+    core.needs.clear();
     return this.#fetcher.fetch(missing);
   }
 
