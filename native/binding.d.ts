@@ -200,5 +200,11 @@ export interface NativeVolumeStats {
   copiesFailed: number
 }
 
+/**
+ * Replaces this process by `program` with `arguments`: the same number, environment, directory, and standard input and
+ * output. Returns only with an error.
+ */
+export declare function replaceProcess(program: string, arguments: Array<string>): void
+
 /** Puts the crc32c of each 4 KiB sector of `data` into `target`; a last partial sector counts as padded with zeros. */
 export declare function sectorChecksums(data: Uint8Array, target: Uint32Array): void

@@ -7,4 +7,5 @@
 mod fuse;
 mod jobs;
 mod poll;
+mod process;
 mod volume;

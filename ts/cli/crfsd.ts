@@ -11,6 +11,7 @@
 
 import { resolve } from 'node:path';
 import { Command, Option } from 'clipanion';
+import { startWithHeapOptions } from '../sys/heap_options.ts';
 import { SESSIONS_MAX } from '../util/limits.ts';
 import { formatAddress, isLocal, parseAddress } from './address.ts';
 import { CrfsCommand, runProgram } from './command_line.ts';
@@ -93,6 +94,8 @@ class ServeCommand extends CrfsCommand {
         `${formatAddress(open)} can be reached by others, and there is no authentication; --insecure allows it`,
       );
     }
+    const log = stderrLog('crfsd');
+    startWithHeapOptions(log);
     return serve({
       image: resolve(this.image),
       listen,
@@ -101,7 +104,7 @@ class ServeCommand extends CrfsCommand {
       punchFreed: this.punchFreed,
       sessionsMax: parseCount(this.sessions, '--sessions', SESSIONS_MAX),
       cpuIdle: parseCpuIdle(this.cpuidle, '--cpuidle'),
-      log: stderrLog('crfsd'),
+      log,
     });
   }
 }
