@@ -12,6 +12,7 @@ import { MISS, type Operations } from '../client/operations.ts';
 import { Errno } from '../util/errno.ts';
 import { isPlanted } from '../util/test_faults.ts';
 import { get64, In, OPCODE_COUNT, Opcode, opcodeName } from './abi.ts';
+import { DirectoryNodes } from './directory_nodes.ts';
 import type { ClosedHandler, FuseDriver } from './driver.ts';
 import * as attributes from './handlers/attributes.ts';
 import { ANSWERED, type Handler, HandlerContext } from './handlers/context.ts';
@@ -54,6 +55,7 @@ export class RequestServer {
   readonly kernel: DriverKernelCache;
   private readonly driver: FuseDriver;
   private readonly lookups: LookupCounts;
+  private readonly directories = new DirectoryNodes();
   private readonly parked = new ParkedRequests();
   private readonly staleRetries: StaleRetries;
   private readonly counts = new Float64Array(OPCODE_COUNT);
@@ -71,11 +73,12 @@ export class RequestServer {
   ) {
     this.driver = driver;
     this.isKilled = isKilled;
-    this.lookups = new LookupCounts((node) => this.operations?.forget(node));
+    this.lookups = new LookupCounts((node) => this.forgotten(node));
     this.staleRetries = new StaleRetries(seconds);
     this.kernel = new DriverKernelCache({
       driver,
       lookups: this.lookups,
+      directories: this.directories,
       parked: this.parked,
       seconds,
       unlockDirectory: (dir) => this.unlockDirectory(dir),
@@ -114,6 +117,7 @@ export class RequestServer {
 
   private handle(request: RequestView): void {
     const { opcode } = request;
+    request.node = this.directories.ownerOf(request.node);
     const known = opcode < OPCODE_COUNT ? opcode : 0;
     this.counts[known] = this.counts[known]! + 1;
     const handler = this.handlers[opcode];
@@ -140,7 +144,9 @@ export class RequestServer {
     const operations = this.operations!;
     let tries = 1;
     for (; ; tries++) {
+      const told = this.kernel.takeTold();
       const error = await operations.fetchMissing(tries);
+      if (told !== null) await told;
       if (!this.parked.take(copy)) break;
       if (error < 0) {
         this.answer(copy, error);
@@ -225,8 +231,13 @@ export class RequestServer {
     this.makeUpFor(waiting);
   }
 
+  private forgotten(node: number): void {
+    const owner = this.directories.forget(node);
+    if (owner !== 0) this.operations?.forget(owner);
+  }
+
   private forget(request: RequestView): number {
-    this.lookups.subtract(request.node, get64(request.words, request.body + In.forget.lookups));
+    this.lookups.subtract(request.kernelNode, get64(request.words, request.body + In.forget.lookups));
     return ANSWERED;
   }
 

@@ -69,9 +69,9 @@ export class StaleRetries {
 
 /** Whether the kernel holds the lock of `dir` for the request. */
 function locks(request: RequestView, dir: number): boolean {
-  const { opcode, node, words, body } = request;
+  const { opcode, kernelNode, words, body } = request;
   if (!OVER_NAMES.has(opcode)) return false;
-  if (node === dir) return true;
+  if (kernelNode === dir) return true;
   if (opcode === Opcode.RENAME) return get64(words, body + In.rename.targetDir) === dir;
   return opcode === Opcode.RENAME2 && get64(words, body + In.rename2.targetDir) === dir;
 }

@@ -4,6 +4,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { AttrOut } from '../../../ts/client/operations.ts';
 import { Opcode } from '../../../ts/fuse/abi.ts';
+import { DirectoryNodes } from '../../../ts/fuse/directory_nodes.ts';
 import { DriverKernelCache } from '../../../ts/fuse/kernel_cache.ts';
 import { NAMES_AT_ONCE_MAX, NOTIFICATIONS_AT_ONCE_MAX } from '../../../ts/fuse/limits.ts';
 import { LookupCounts } from '../../../ts/fuse/lookup_counts.ts';
@@ -18,6 +19,7 @@ let now: number;
 let driver: FakeDriver;
 let parked: ParkedRequests;
 let lookups: LookupCounts;
+let directories: DirectoryNodes;
 let kernel: DriverKernelCache;
 let unlocked: number[];
 
@@ -26,10 +28,12 @@ beforeEach(() => {
   driver = new FakeDriver();
   parked = new ParkedRequests();
   lookups = new LookupCounts(() => {});
+  directories = new DirectoryNodes();
   unlocked = [];
   kernel = new DriverKernelCache({
     driver,
     lookups,
+    directories,
     parked,
     seconds: () => now,
     unlockDirectory: (dir) => unlocked.push(dir),
@@ -215,5 +219,43 @@ describe('the kernel cache', () => {
     expect({ done, told: driver.told }).toEqual({ done: false, told: ['name 1 f'] });
     driver.unblock();
     await settled;
+  });
+
+  it('splits a directory that is found elsewhere, when all that was kept about it is gone', async () => {
+    const place = (dir: number, name: string): AttrOut => {
+      const attr = new AttrOut();
+      attr.node = 7;
+      attr.mode = 0o040755;
+      attr.cacheable = true;
+      if (!kernel.mayPlace(dir, attr)) return attr;
+      kernel.place(dir, attr);
+      kernel.giveEntry(dir, Buffer.from(name), 0, name.length, attr);
+      return attr;
+    };
+    expect(place(5, 'd')).toMatchObject({ node: 7, cacheable: true });
+    give(7, 'inside', 8);
+    now += 60;
+    kernel.forgetNames(5, 0, EVERY_HASH);
+    await kernel.settled();
+    expect(driver.told.splice(0)).toEqual(['name 5 d expire']);
+
+    place(6, 'e');
+    await kernel.takeTold();
+    expect(driver.told.splice(0)).toEqual(['name 7 inside expire', 'inode 7 -1 0']);
+    const further = place(6, 'e');
+    expect(further.node).toBeGreaterThan(2 ** 52);
+    expect(further.cacheable).toBe(false);
+    await moment();
+    // The old place goes, unless a program uses it.
+    expect(driver.told.splice(0)).toEqual(['name 5 d']);
+    expect([kernel.isSplit(7), kernel.isSplit(further.node)]).toEqual([true, true]);
+    const attr = new AttrOut();
+    attr.cacheable = true;
+    kernel.place(further.node, attr);
+    expect(attr.cacheable).toBe(false);
+
+    kernel.forgetAttributes(7, 8);
+    await kernel.settled();
+    expect(driver.told).toEqual(['inode 7 -1 0', `inode ${further.node} -1 0`]);
   });
 });

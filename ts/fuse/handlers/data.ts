@@ -89,11 +89,13 @@ export function create(context: HandlerContext, request: RequestView): number {
   // Somebody else made it since the kernel looked: without O_EXCL that is as good.
   if (result === -Errno.EEXIST && (flags & O_EXCL) === 0) result = openExisting(context, request, opened);
   if (result < 0) return context.status(request, result);
-  const { replies } = context;
+  const { replies, kernel } = context;
+  const dir = request.kernelNode;
+  kernel.place(dir, attr);
   const at = replies.small(request.uniqueLow, request.uniqueHigh, OutBytes.create);
   putEntry(replies.words, at, attr);
   putOpenReply(replies.words, at + OutBytes.entry / 4, opened, flags, result);
-  context.kernel.giveEntry(node, request.bytes, request.nameStart, request.nameLength, attr);
+  kernel.giveEntry(dir, request.bytes, request.nameStart, request.nameLength, attr);
   return ANSWERED;
 }
 
