@@ -27,6 +27,14 @@ import { ParkedRequests } from './parked_requests.ts';
 import type { RequestView } from './request.ts';
 import { StaleRetries } from './stale_retries.ts';
 
+/** Questions about threads, answered by the machine (ts/sys). */
+export interface Threads {
+  /** Whether it is being killed. */
+  readonly isKilled: (tid: number) => boolean;
+  /** Whether the system call in which it waits begins anew when a lookup is answered ESTALE. */
+  readonly retriesStaleLookup: (tid: number) => boolean;
+}
+
 /** Numbers for the mount's statistics. */
 export interface RequestCounters {
   /** Requests by the name of their opcode, since the mount. */
@@ -65,16 +73,12 @@ export class RequestServer {
   private operations: Operations | null = null;
   private handlers: (Handler | undefined)[] = [];
 
-  /** @param isKilled - whether a thread is being killed. */
-  constructor(
-    driver: FuseDriver,
-    isKilled: (tid: number) => boolean,
-    seconds: () => number = secondsOfMonotonicClock,
-  ) {
+  /** @param threads - what is to be known about the threads that ask. */
+  constructor(driver: FuseDriver, threads: Threads, seconds: () => number = secondsOfMonotonicClock) {
     this.driver = driver;
-    this.isKilled = isKilled;
+    this.isKilled = threads.isKilled;
     this.lookups = new LookupCounts((node) => this.forgotten(node));
-    this.staleRetries = new StaleRetries(seconds);
+    this.staleRetries = new StaleRetries(threads.retriesStaleLookup, seconds);
     this.kernel = new DriverKernelCache({
       driver,
       lookups: this.lookups,
@@ -126,6 +130,8 @@ export class RequestServer {
       this.driver.replies.status(request.uniqueLow, request.uniqueHigh, -Errno.ENOSYS);
     } else if (handler(request) === MISS) {
       this.park(request, handler);
+    } else {
+      this.staleRetries.answered(request);
     }
   }
 
@@ -154,6 +160,7 @@ export class RequestServer {
         break;
       }
       if (handler(copy) !== MISS) {
+        this.staleRetries.answered(copy);
         this.driver.flushSoon();
         this.makeUpFor(copy);
         break;

@@ -17,11 +17,7 @@ beforeEach(() => {
   driver = new FakeDriver();
   fs = new MemoryFs();
   isKilled = true;
-  server = new RequestServer(
-    driver,
-    () => isKilled,
-    () => 0,
-  );
+  server = new RequestServer(driver, { isKilled: () => isKilled, retriesStaleLookup: () => true }, () => 0);
   server.start(fs, () => {});
 });
 
