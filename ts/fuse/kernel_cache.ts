@@ -14,6 +14,8 @@
 // - A name waits for its directory's lock, which a request that waits there may hold: such a request is answered ESTALE
 //   once, upon which the kernel lets go of the lock and asks again. What cannot be answered so holds the name up for a
 //   moment; then INC_EPOCH, which takes no lock, replaces it. So it does when very many names go at once.
+// - An inode of which the kernel holds nothing is not told of. Not only for the work: the kernel throws away attributes
+//   that come behind such a word, and a read that has asked for them goes on with an older size.
 // - Pages that a parked READ keeps locked are left out, see parked_requests.ts. While a batch is under way the grant is
 //   still held, so a READ that arrives then is answered, not parked behind its own invalidation; the client has the
 //   bytes forgotten once more if that happened (client/giver.ts).
@@ -33,7 +35,7 @@ import {
   NOTIFICATIONS_AT_ONCE_MAX,
   RECENT_SECONDS,
 } from './limits.ts';
-import type { LookupCounts } from './lookup_counts.ts';
+import { Holds, type LookupCounts } from './lookup_counts.ts';
 import { NameList } from './name_list.ts';
 import type { ParkedRequests } from './parked_requests.ts';
 
@@ -165,11 +167,22 @@ export class DriverKernelCache implements KernelCache {
   giveEntry(dir: number, bytes: Uint8Array, start: number, length: number, attr: AttrOut): void {
     this.lookups.add(attr.node, isDirectory(attr));
     if (attr.cacheable) {
+      this.lookups.mark(attr.node, Holds.attributes);
       this.given.note(dir, bytes, start, length, attr.node, this.seconds());
       return;
     }
     this.given.remove(dir, bytes, start, length);
     if (isDirectory(attr)) this.directories.expire(attr.node, bytes.slice(start, start + length));
+  }
+
+  /** A reply gives the attributes of a node, for as long as the grant stands if they are cacheable. */
+  giveAttributes(node: number, attr: AttrOut): void {
+    if (attr.cacheable) this.lookups.mark(node, Holds.attributes);
+  }
+
+  /** A reply gives pages of a file or takes over their content, or the target of a symbolic link. */
+  givePages(node: number): void {
+    this.lookups.mark(node, Holds.pages);
   }
 
   /** A reply tells the kernel that a name does not exist, for as long as the directory's grant stands. */
@@ -233,13 +246,16 @@ export class DriverKernelCache implements KernelCache {
   }
 
   forgetAttributes(start: number, end: number): void {
-    this.lookups.forEachIn(start, end, (node) => this.queueInode(node, -1, 0));
-    if (this.directories.hasFurther)
-      this.directories.forEachFurtherIn(start, end, (node) => this.queueInode(node, -1, 0));
+    const forget = (node: number): void => {
+      if (this.lookups.unmark(node, Holds.attributes)) this.queueInode(node, -1, 0);
+    };
+    this.lookups.forEachIn(start, end, forget);
+    if (this.directories.hasFurther) this.directories.forEachFurtherIn(start, end, forget);
   }
 
   forgetBytes(node: number, start: number, end: number): void {
-    if (start >= end || !this.lookups.has(node) || this.lookups.isDirectory(node)) return;
+    if (start >= end || !this.lookups.holds(node, Holds.pages) || this.lookups.isDirectory(node)) return;
+    if (start === 0 && end === Number.POSITIVE_INFINITY) this.lookups.unmark(node, Holds.pages);
     this.queueInode(node, start, end);
   }
 

@@ -173,7 +173,9 @@ export class RequestServer {
   /** Forgets the page that an invalidation had to leave out while this request kept it locked. */
   private makeUpFor(copy: RequestView): void {
     const page = ParkedRequests.pageLeftOut(copy);
-    if (page !== null) this.kernel.forgetBytes(copy.node, page.start, page.end);
+    if (page === null) return;
+    this.kernel.givePages(copy.node);
+    this.kernel.forgetBytes(copy.node, page.start, page.end);
   }
 
   private answer(request: RequestView, error: number): void {

@@ -48,6 +48,13 @@ function give(dir: number, name: string, node: number, mode = 0o100644): void {
   kernel.giveEntry(dir, Buffer.from(name), 0, name.length, attr);
 }
 
+function giveAttributes(node: number, cacheable: boolean): void {
+  const attr = new AttrOut();
+  attr.node = node;
+  attr.cacheable = cacheable;
+  kernel.giveAttributes(node, attr);
+}
+
 function park(opcode: number, node: number, offset: number, size: number): void {
   const words = new Uint32Array(20);
   words.set([80, opcode, offset + 2, 0, node, 0, 0, 0, 0, 0, 0, 0, offset, 0, size]);
@@ -124,9 +131,29 @@ describe('the kernel cache', () => {
     expect(driver.told).toEqual([`name 1 ${BARRIER}`, 'inode 10 -1 0', 'inode 11 -1 0']);
     driver.told.length = 0;
     now += 60;
+    for (const node of [10, 11]) giveAttributes(node, true);
     kernel.forgetAttributes(10, 12);
     await kernel.settled();
     expect(driver.told).toEqual(['inode 10 -1 0', 'inode 11 -1 0']);
+  });
+
+  it('says nothing of an inode of which the kernel holds nothing', async () => {
+    give(1, 'a', 10);
+    now += 60;
+    kernel.forgetAttributes(10, 11);
+    kernel.forgetBytes(10, 0, Number.POSITIVE_INFINITY);
+    await kernel.settled();
+    expect(driver.told.splice(0)).toEqual(['inode 10 -1 0']);
+    giveAttributes(10, false);
+    kernel.forgetAttributes(10, 11);
+    await kernel.settled();
+    expect(driver.told).toEqual([]);
+    kernel.givePages(10);
+    kernel.forgetBytes(10, 0, 5000);
+    kernel.forgetBytes(10, 0, Number.POSITIVE_INFINITY);
+    kernel.forgetBytes(10, 0, Number.POSITIVE_INFINITY);
+    await kernel.settled();
+    expect(driver.told).toEqual(['inode 10 0 5000', 'inode 10 0 0']);
   });
 
   it('asks for the locks of the directories in which it invalidates names', async () => {
@@ -141,6 +168,7 @@ describe('the kernel cache', () => {
   it('leaves out the pages that parked requests keep locked', async () => {
     give(1, 'f', 10);
     now += 60;
+    kernel.givePages(10);
     park(Opcode.READ, 10, 8192, 4096);
     kernel.forgetBytes(10, 0, 100_000);
     await kernel.settled();
@@ -254,6 +282,7 @@ describe('the kernel cache', () => {
     kernel.place(further.node, attr);
     expect(attr.cacheable).toBe(false);
 
+    for (const node of [7, further.node]) giveAttributes(node, true);
     kernel.forgetAttributes(7, 8);
     await kernel.settled();
     expect(driver.told).toEqual(['inode 7 -1 0', `inode ${further.node} -1 0`]);
