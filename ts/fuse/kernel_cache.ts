@@ -14,6 +14,8 @@
 // - A name waits for its directory's lock, which a request that waits there may hold: such a request is answered ESTALE
 //   once, upon which the kernel lets go of the lock and asks again. What cannot be answered so holds the name up for a
 //   moment; then INC_EPOCH, which takes no lock, replaces it. So it does when very many names go at once.
+// - An inode of which the kernel holds nothing is not told of. Not only for the work: the kernel throws away attributes
+//   that come behind such a word, and a read that has asked for them goes on with an older size.
 // - Pages that a parked READ keeps locked are left out, see parked_requests.ts. While a batch is under way the grant is
 //   still held, so a READ that arrives then is answered, not parked behind its own invalidation; the client has the
 //   bytes forgotten once more if that happened (client/giver.ts).
@@ -22,6 +24,7 @@ import type { KernelCache } from '../client/kernel_cache.ts';
 import type { AttrOut } from '../client/operations.ts';
 import { isPlanted } from '../util/test_faults.ts';
 import { S_IFDIR, S_IFMT } from './abi.ts';
+import type { DirectoryNodes } from './directory_nodes.ts';
 import type { FuseDriver } from './driver.ts';
 import { GivenNames } from './given_names.ts';
 import {
@@ -32,12 +35,15 @@ import {
   NOTIFICATIONS_AT_ONCE_MAX,
   RECENT_SECONDS,
 } from './limits.ts';
-import type { LookupCounts } from './lookup_counts.ts';
+import { Holds, type LookupCounts } from './lookup_counts.ts';
 import { NameList } from './name_list.ts';
 import type { ParkedRequests } from './parked_requests.ts';
 
 /** A name that no directory of ours is likely to hold; a barrier only wants the directory's lock. */
 const BARRIER_NAME = new Uint8Array([1]);
+
+/** Hashes of names are 32 bits. */
+const HASH_END = 0x1_0000_0000;
 
 /** Inodes to forget, packed as the names are. An end may be Infinity; start -1 means attributes only. */
 class InodeList {
@@ -63,6 +69,7 @@ interface Batch {
 export interface KernelCacheParts {
   readonly driver: FuseDriver;
   readonly lookups: LookupCounts;
+  readonly directories: DirectoryNodes;
   readonly parked: ParkedRequests;
   /** Whole seconds of a clock that never goes back. */
   readonly seconds: () => number;
@@ -73,16 +80,19 @@ export interface KernelCacheParts {
 export class DriverKernelCache implements KernelCache {
   private readonly driver: FuseDriver;
   private readonly lookups: LookupCounts;
+  private readonly directories: DirectoryNodes;
   private readonly parked: ParkedRequests;
   private readonly seconds: () => number;
   private readonly unlockDirectory: (dir: number) => void;
   private readonly given: GivenNames;
   private batch: Batch = emptyBatch();
   private batchQueued = false;
+  private told: Promise<void> | null = null;
 
   constructor(parts: KernelCacheParts) {
     this.driver = parts.driver;
     this.lookups = parts.lookups;
+    this.directories = parts.directories;
     this.parked = parts.parked;
     this.seconds = parts.seconds;
     this.unlockDirectory = parts.unlockDirectory;
@@ -98,11 +108,81 @@ export class DriverKernelCache implements KernelCache {
 
   // ---- what replies give, called by the handlers ----
 
+  /** The client's node of a directory that the kernel names. */
+  ownerOf(node: number): number {
+    return this.directories.ownerOf(node);
+  }
+
+  /** Whether the kernel may keep nothing about a directory, see directory_nodes.ts. */
+  isSplit(node: number): boolean {
+    return this.directories.isSplit(node);
+  }
+
+  /** Whether an entry in `attr` can be given in `dir` without a further node. */
+  canPlace(dir: number, attr: AttrOut): boolean {
+    return !isDirectory(attr) || this.directories.find(attr.node, dir) !== 0;
+  }
+
+  /**
+   * Whether an entry in `attr` may be given in `dir` now. If not, what the kernel keeps about a directory must go before it
+   * is split: `takeTold` tells when that is done.
+   */
+  mayPlace(dir: number, attr: AttrOut): boolean {
+    const owner = attr.node;
+    if (this.canPlace(dir, attr) || this.directories.isSplit(owner)) return true;
+    this.directories.split(owner);
+    this.forgetNames(owner, 0, HASH_END);
+    this.forgetAttributes(owner, owner + 1);
+    this.told = this.settled();
+    return false;
+  }
+
+  /** What a request waits for besides the client, given once. */
+  takeTold(): Promise<void> | null {
+    const { told } = this;
+    this.told = null;
+    return told;
+  }
+
+  /** To be called before an entry is written: puts the kernel's node and what it may keep into `attr`. */
+  place(dir: number, attr: AttrOut): void {
+    const { directories } = this;
+    if (directories.isSplit(dir)) attr.cacheable = false;
+    if (!isDirectory(attr)) return;
+    const owner = attr.node;
+    attr.node = directories.find(owner, dir) || directories.add(owner);
+    directories.give(attr.node, dir);
+    if (!directories.isSplit(owner)) return;
+    attr.cacheable = false;
+    // Nobody waits for this: the lock of the old place may be held by the very call that is being answered.
+    directories.takeOldPlaces(owner, dir, (old, name) => void this.driver.invalidateName(old, name, false));
+  }
+
+  /** A reply confirms that an entry, now in `attr`, has come from another directory. */
+  movedDirectory(sourceDir: number, targetDir: number, attr: AttrOut): void {
+    if (isDirectory(attr)) this.directories.move(attr.node, sourceDir, targetDir);
+  }
+
   /** An entry reply gives the kernel one reference on `attr.node`, and the name of it if it may keep that. */
   giveEntry(dir: number, bytes: Uint8Array, start: number, length: number, attr: AttrOut): void {
-    this.lookups.add(attr.node, (attr.mode & S_IFMT) === S_IFDIR);
-    if (attr.cacheable) this.given.note(dir, bytes, start, length, attr.node, this.seconds());
-    else this.given.remove(dir, bytes, start, length);
+    this.lookups.add(attr.node, isDirectory(attr));
+    if (attr.cacheable) {
+      this.lookups.mark(attr.node, Holds.attributes);
+      this.given.note(dir, bytes, start, length, attr.node, this.seconds());
+      return;
+    }
+    this.given.remove(dir, bytes, start, length);
+    if (isDirectory(attr)) this.directories.expire(attr.node, bytes.slice(start, start + length));
+  }
+
+  /** A reply gives the attributes of a node, for as long as the grant stands if they are cacheable. */
+  giveAttributes(node: number, attr: AttrOut): void {
+    if (attr.cacheable) this.lookups.mark(node, Holds.attributes);
+  }
+
+  /** A reply gives pages of a file or takes over their content, or the target of a symbolic link. */
+  givePages(node: number): void {
+    this.lookups.mark(node, Holds.pages);
   }
 
   /** A reply tells the kernel that a name does not exist, for as long as the directory's grant stands. */
@@ -135,31 +215,47 @@ export class DriverKernelCache implements KernelCache {
   // ---- what the client takes back ----
 
   isReferenced(node: number): boolean {
-    return this.lookups.has(node);
+    let isReferenced = false;
+    this.directories.forEachOf(node, (known) => {
+      isReferenced ||= this.lookups.has(known);
+    });
+    return isReferenced;
   }
 
-  forgetNames(dir: number, hashStart: number, hashEnd: number): void {
+  forgetNames(owner: number, hashStart: number, hashEnd: number): void {
+    this.directories.forEachOf(owner, (dir) => this.forgetNamesIn(dir, hashStart, hashEnd));
+  }
+
+  private forgetNamesIn(dir: number, hashStart: number, hashEnd: number): void {
     const recent = this.seconds() - RECENT_SECONDS;
     this.given.takeRange(dir, hashStart, hashEnd, (name, node, second) => {
       // An inode that the kernel has forgotten has no name there either.
       if (node !== 0 && !this.lookups.has(node)) return;
       const isOld = second < recent || isPlanted('expire-young-names');
+      if (isOld && this.lookups.isDirectory(node)) this.directories.expire(node, name.slice());
       this.queueName(dir, name, node !== 0 && isOld);
     });
   }
 
-  dropName(dir: number, name: Uint8Array): void {
-    const node = this.given.remove(dir, name, 0, name.length);
-    // What was not given with a timeout is asked for anyway.
-    if (!Number.isNaN(node)) this.queueName(dir, name, false);
+  dropName(owner: number, name: Uint8Array): void {
+    this.directories.forEachOf(owner, (dir) => {
+      const node = this.given.remove(dir, name, 0, name.length);
+      // What was not given with a timeout is asked for anyway.
+      if (!Number.isNaN(node)) this.queueName(dir, name, false);
+    });
   }
 
   forgetAttributes(start: number, end: number): void {
-    this.lookups.forEachIn(start, end, (node) => this.queueInode(node, -1, 0));
+    const forget = (node: number): void => {
+      if (this.lookups.unmark(node, Holds.attributes)) this.queueInode(node, -1, 0);
+    };
+    this.lookups.forEachIn(start, end, forget);
+    if (this.directories.hasFurther) this.directories.forEachFurtherIn(start, end, forget);
   }
 
   forgetBytes(node: number, start: number, end: number): void {
-    if (start >= end || !this.lookups.has(node) || this.lookups.isDirectory(node)) return;
+    if (start >= end || !this.lookups.holds(node, Holds.pages) || this.lookups.isDirectory(node)) return;
+    if (start === 0 && end === Number.POSITIVE_INFINITY) this.lookups.unmark(node, Holds.pages);
     this.queueInode(node, start, end);
   }
 
@@ -310,6 +406,10 @@ export class DriverKernelCache implements KernelCache {
     });
     return ranges;
   }
+}
+
+function isDirectory(attr: AttrOut): boolean {
+  return (attr.mode & S_IFMT) === S_IFDIR;
 }
 
 function emptyBatch(): Batch {

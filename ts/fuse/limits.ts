@@ -44,6 +44,8 @@ export const INTERRUPTED_LOOK_MS = 500;
 export const GIVEN_NAMES_MAX = 262_144;
 /** Bytes of those names: 24 on average. Whichever bound is reached first expires the oldest. */
 export const GIVEN_NAME_BYTES_MAX: number = 6 * MIB;
+/** Names of directories that only the kernel remembers, and has to ask for: what is beyond goes when the kernel is short. */
+export const EXPIRED_NAMES_MAX = 16_384;
 /** A name answered less than this long ago may not have been stored by its caller yet, seconds. */
 export const RECENT_SECONDS = 3;
 /**

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// How many references the kernel holds on each node: one more for each entry that a reply gave it, less by FORGET.
+// How many references the kernel holds on each node: one more for each entry that a reply gave it, less by FORGET. And
+// what it may hold of the node besides (`Holds`).
 //
 // An open-addressing table in typed arrays, outside the V8 heap: 12 bytes a slot, at most three quarters full, so one
 // million nodes take 24 MiB and no garbage collector's time. A node leaves the table when its count reaches zero,
@@ -11,9 +12,12 @@
 /** The root of every mount. */
 const ROOT_NODE = 1;
 const FIRST_CAPACITY = 4096;
-/** Top bit of a count: the node is a directory. Counts themselves stay far below. */
+/** Top bits of a count. Counts themselves stay far below. */
 const DIRECTORY = 0x8000_0000;
-const COUNT_MASK = 0x7fff_ffff;
+const COUNT_MASK = 0x1fff_ffff;
+
+/** What the kernel may hold of a node, once a reply gave it, until it is told to forget it. */
+export const Holds = { attributes: 0x4000_0000, pages: 0x2000_0000 } as const;
 
 export class LookupCounts {
   private keys = new Float64Array(FIRST_CAPACITY);
@@ -60,7 +64,7 @@ export class LookupCounts {
     if (value === 0) return;
     const left = (value & COUNT_MASK) - count;
     if (left > 0) {
-      this.values[slot] = ((value & DIRECTORY) | left) >>> 0;
+      this.values[slot] = ((value & ~COUNT_MASK) | left) >>> 0;
       return;
     }
     this.remove(slot);
@@ -70,6 +74,28 @@ export class LookupCounts {
   /** Whether the kernel holds a reference on `node`. */
   has(node: number): boolean {
     return node === ROOT_NODE || this.values[this.find(node)] !== 0;
+  }
+
+  /** The kernel is given something to hold. */
+  mark(node: number, held: number): void {
+    const slot = this.find(node);
+    const value = this.values[slot]!;
+    if (value !== 0) this.values[slot] = (value | held) >>> 0;
+  }
+
+  /** Whether the kernel may hold something of a node. Of the root always. */
+  holds(node: number, held: number): boolean {
+    return node === ROOT_NODE || (this.values[this.find(node)]! & held) !== 0;
+  }
+
+  /** The kernel is told to forget something. @returns whether it may have held it. */
+  unmark(node: number, held: number): boolean {
+    if (node === ROOT_NODE) return true;
+    const slot = this.find(node);
+    const value = this.values[slot]!;
+    if ((value & held) === 0) return false;
+    this.values[slot] = (value & ~held) >>> 0;
+    return true;
   }
 
   /** Whether `node` is a directory that the kernel knows. */

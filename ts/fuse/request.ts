@@ -22,6 +22,8 @@ export class RequestView {
   uniqueHigh = 0;
   /** The inode that the request is about. */
   node = 0;
+  /** The number by which the kernel has it: another one for a directory with several (directory_nodes.ts). */
+  kernelNode = 0;
   uid = 0;
   gid = 0;
   /** Thread that asks. */
@@ -66,6 +68,7 @@ export class RequestView {
     this.uniqueLow = words[header + InHeader.unique]!;
     this.uniqueHigh = words[header + InHeader.unique + 1]!;
     this.node = get64(words, header + InHeader.node);
+    this.kernelNode = this.node;
     this.uid = words[header + InHeader.uid]!;
     this.gid = words[header + InHeader.gid]!;
     this.pid = words[header + InHeader.pid]!;
@@ -87,6 +90,7 @@ export class RequestView {
     parked.secondLength = this.secondLength;
     parked.dataStart = move(this.dataStart);
     parked.readHeader();
+    parked.node = this.node;
     return parked;
   }
 

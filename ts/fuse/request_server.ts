@@ -12,6 +12,7 @@ import { MISS, type Operations } from '../client/operations.ts';
 import { Errno } from '../util/errno.ts';
 import { isPlanted } from '../util/test_faults.ts';
 import { get64, In, OPCODE_COUNT, Opcode, opcodeName } from './abi.ts';
+import { DirectoryNodes } from './directory_nodes.ts';
 import type { ClosedHandler, FuseDriver } from './driver.ts';
 import * as attributes from './handlers/attributes.ts';
 import { ANSWERED, type Handler, HandlerContext } from './handlers/context.ts';
@@ -25,6 +26,14 @@ import { LookupCounts } from './lookup_counts.ts';
 import { ParkedRequests } from './parked_requests.ts';
 import type { RequestView } from './request.ts';
 import { StaleRetries } from './stale_retries.ts';
+
+/** Questions about threads, answered by the machine (ts/sys). */
+export interface Threads {
+  /** Whether it is being killed. */
+  readonly isKilled: (tid: number) => boolean;
+  /** Whether the system call in which it waits begins anew when a lookup is answered ESTALE. */
+  readonly retriesStaleLookup: (tid: number) => boolean;
+}
 
 /** Numbers for the mount's statistics. */
 export interface RequestCounters {
@@ -54,6 +63,7 @@ export class RequestServer {
   readonly kernel: DriverKernelCache;
   private readonly driver: FuseDriver;
   private readonly lookups: LookupCounts;
+  private readonly directories = new DirectoryNodes();
   private readonly parked = new ParkedRequests();
   private readonly staleRetries: StaleRetries;
   private readonly counts = new Float64Array(OPCODE_COUNT);
@@ -63,19 +73,16 @@ export class RequestServer {
   private operations: Operations | null = null;
   private handlers: (Handler | undefined)[] = [];
 
-  /** @param isKilled - whether a thread is being killed. */
-  constructor(
-    driver: FuseDriver,
-    isKilled: (tid: number) => boolean,
-    seconds: () => number = secondsOfMonotonicClock,
-  ) {
+  /** @param threads - what is to be known about the threads that ask. */
+  constructor(driver: FuseDriver, threads: Threads, seconds: () => number = secondsOfMonotonicClock) {
     this.driver = driver;
-    this.isKilled = isKilled;
-    this.lookups = new LookupCounts((node) => this.operations?.forget(node));
-    this.staleRetries = new StaleRetries(seconds);
+    this.isKilled = threads.isKilled;
+    this.lookups = new LookupCounts((node) => this.forgotten(node));
+    this.staleRetries = new StaleRetries(threads.retriesStaleLookup, seconds);
     this.kernel = new DriverKernelCache({
       driver,
       lookups: this.lookups,
+      directories: this.directories,
       parked: this.parked,
       seconds,
       unlockDirectory: (dir) => this.unlockDirectory(dir),
@@ -114,6 +121,7 @@ export class RequestServer {
 
   private handle(request: RequestView): void {
     const { opcode } = request;
+    request.node = this.directories.ownerOf(request.node);
     const known = opcode < OPCODE_COUNT ? opcode : 0;
     this.counts[known] = this.counts[known]! + 1;
     const handler = this.handlers[opcode];
@@ -122,6 +130,8 @@ export class RequestServer {
       this.driver.replies.status(request.uniqueLow, request.uniqueHigh, -Errno.ENOSYS);
     } else if (handler(request) === MISS) {
       this.park(request, handler);
+    } else {
+      this.staleRetries.answered(request);
     }
   }
 
@@ -140,7 +150,9 @@ export class RequestServer {
     const operations = this.operations!;
     let tries = 1;
     for (; ; tries++) {
+      const told = this.kernel.takeTold();
       const error = await operations.fetchMissing(tries);
+      if (told !== null) await told;
       if (!this.parked.take(copy)) break;
       if (error < 0) {
         this.answer(copy, error);
@@ -148,6 +160,7 @@ export class RequestServer {
         break;
       }
       if (handler(copy) !== MISS) {
+        this.staleRetries.answered(copy);
         this.driver.flushSoon();
         this.makeUpFor(copy);
         break;
@@ -160,7 +173,9 @@ export class RequestServer {
   /** Forgets the page that an invalidation had to leave out while this request kept it locked. */
   private makeUpFor(copy: RequestView): void {
     const page = ParkedRequests.pageLeftOut(copy);
-    if (page !== null) this.kernel.forgetBytes(copy.node, page.start, page.end);
+    if (page === null) return;
+    this.kernel.givePages(copy.node);
+    this.kernel.forgetBytes(copy.node, page.start, page.end);
   }
 
   private answer(request: RequestView, error: number): void {
@@ -225,8 +240,13 @@ export class RequestServer {
     this.makeUpFor(waiting);
   }
 
+  private forgotten(node: number): void {
+    const owner = this.directories.forget(node);
+    if (owner !== 0) this.operations?.forget(owner);
+  }
+
   private forget(request: RequestView): number {
-    this.lookups.subtract(request.node, get64(request.words, request.body + In.forget.lookups));
+    this.lookups.subtract(request.kernelNode, get64(request.words, request.body + In.forget.lookups));
     return ANSWERED;
   }
 

@@ -5,8 +5,10 @@
 // release, and perhaps this request for that client.
 //
 // Answered ESTALE, the kernel gives the lock up and does the whole system call once more, from the path on. A second
-// ESTALE in that call, for whatever name, would reach the program: a thread that was answered so is left alone for a
-// while (kernel_cache.ts then goes without the lock).
+// ESTALE in that call, for whatever name, would reach the program: a thread that was answered so is left alone until that
+// call is over (kernel_cache.ts then goes without the lock). It is over when the thread is answered something else than a
+// step of a path walk, or comes with something that no walk leads to; of one that ends within the walk nothing tells, so
+// it counts for a while. Some calls hand on what a lookup says: those are not answered so at all (ts/sys/stale_walks.ts).
 
 import { Errno } from '../util/errno.ts';
 import { get64, In, Opcode } from './abi.ts';
@@ -27,13 +29,27 @@ const OVER_NAMES: ReadonlySet<number> = new Set([
   Opcode.RENAME2,
 ]);
 
-export class StaleRetries {
-  readonly #seconds: () => number;
-  /** When a thread was last answered ESTALE. */
-  readonly #answered = new Map<number, number>();
+/** Steps of a path walk: they may be followed by others of the same call. */
+const WALKS: ReadonlySet<number> = new Set([Opcode.LOOKUP, Opcode.GETATTR, Opcode.READLINK]);
 
-  /** @param seconds - whole seconds of a clock that never goes back. */
-  constructor(seconds: () => number) {
+/** A request that was answered ESTALE. */
+interface Answered {
+  readonly unique: number;
+  readonly second: number;
+}
+
+export class StaleRetries {
+  readonly #retriesLookup: (tid: number) => boolean;
+  readonly #seconds: () => number;
+  /** By thread. */
+  readonly #answered = new Map<number, Answered>();
+
+  /**
+   * @param retriesLookup - whether the call in which a thread waits begins anew when a lookup is answered ESTALE.
+   * @param seconds - whole seconds of a clock that never goes back.
+   */
+  constructor(retriesLookup: (tid: number) => boolean, seconds: () => number) {
+    this.#retriesLookup = retriesLookup;
     this.#seconds = seconds;
   }
 
@@ -57,21 +73,29 @@ export class StaleRetries {
     return this.#isFirst(request) ? Errno.ESTALE : Errno.ENOENT;
   }
 
+  /** A request is answered, by whatever. */
+  answered(request: RequestView): void {
+    if (this.#answered.size === 0 || WALKS.has(request.opcode)) return;
+    const last = this.#answered.get(request.pid);
+    if (last !== undefined && last.unique !== request.unique) this.#answered.delete(request.pid);
+  }
+
   #isFirst(request: RequestView): boolean {
     const second = this.#seconds();
-    const before = this.#answered.get(request.pid);
-    if (before !== undefined && second - before <= STALE_RETRY_SECONDS) return false;
+    const last = this.#answered.get(request.pid);
+    if (last !== undefined && second - last.second <= STALE_RETRY_SECONDS) return false;
+    if (request.opcode === Opcode.LOOKUP && !this.#retriesLookup(request.pid)) return false;
     if (this.#answered.size >= STALE_RETRIES_MAX) this.#answered.clear();
-    this.#answered.set(request.pid, second);
+    this.#answered.set(request.pid, { unique: request.unique, second });
     return true;
   }
 }
 
 /** Whether the kernel holds the lock of `dir` for the request. */
 function locks(request: RequestView, dir: number): boolean {
-  const { opcode, node, words, body } = request;
+  const { opcode, kernelNode, words, body } = request;
   if (!OVER_NAMES.has(opcode)) return false;
-  if (node === dir) return true;
+  if (kernelNode === dir) return true;
   if (opcode === Opcode.RENAME) return get64(words, body + In.rename.targetDir) === dir;
   return opcode === Opcode.RENAME2 && get64(words, body + In.rename2.targetDir) === dir;
 }

@@ -4,6 +4,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { AttrOut } from '../../../ts/client/operations.ts';
 import { Opcode } from '../../../ts/fuse/abi.ts';
+import { DirectoryNodes } from '../../../ts/fuse/directory_nodes.ts';
 import { DriverKernelCache } from '../../../ts/fuse/kernel_cache.ts';
 import { NAMES_AT_ONCE_MAX, NOTIFICATIONS_AT_ONCE_MAX } from '../../../ts/fuse/limits.ts';
 import { LookupCounts } from '../../../ts/fuse/lookup_counts.ts';
@@ -18,6 +19,7 @@ let now: number;
 let driver: FakeDriver;
 let parked: ParkedRequests;
 let lookups: LookupCounts;
+let directories: DirectoryNodes;
 let kernel: DriverKernelCache;
 let unlocked: number[];
 
@@ -26,10 +28,12 @@ beforeEach(() => {
   driver = new FakeDriver();
   parked = new ParkedRequests();
   lookups = new LookupCounts(() => {});
+  directories = new DirectoryNodes();
   unlocked = [];
   kernel = new DriverKernelCache({
     driver,
     lookups,
+    directories,
     parked,
     seconds: () => now,
     unlockDirectory: (dir) => unlocked.push(dir),
@@ -42,6 +46,13 @@ function give(dir: number, name: string, node: number, mode = 0o100644): void {
   attr.mode = mode;
   attr.cacheable = true;
   kernel.giveEntry(dir, Buffer.from(name), 0, name.length, attr);
+}
+
+function giveAttributes(node: number, cacheable: boolean): void {
+  const attr = new AttrOut();
+  attr.node = node;
+  attr.cacheable = cacheable;
+  kernel.giveAttributes(node, attr);
 }
 
 function park(opcode: number, node: number, offset: number, size: number): void {
@@ -120,9 +131,29 @@ describe('the kernel cache', () => {
     expect(driver.told).toEqual([`name 1 ${BARRIER}`, 'inode 10 -1 0', 'inode 11 -1 0']);
     driver.told.length = 0;
     now += 60;
+    for (const node of [10, 11]) giveAttributes(node, true);
     kernel.forgetAttributes(10, 12);
     await kernel.settled();
     expect(driver.told).toEqual(['inode 10 -1 0', 'inode 11 -1 0']);
+  });
+
+  it('says nothing of an inode of which the kernel holds nothing', async () => {
+    give(1, 'a', 10);
+    now += 60;
+    kernel.forgetAttributes(10, 11);
+    kernel.forgetBytes(10, 0, Number.POSITIVE_INFINITY);
+    await kernel.settled();
+    expect(driver.told.splice(0)).toEqual(['inode 10 -1 0']);
+    giveAttributes(10, false);
+    kernel.forgetAttributes(10, 11);
+    await kernel.settled();
+    expect(driver.told).toEqual([]);
+    kernel.givePages(10);
+    kernel.forgetBytes(10, 0, 5000);
+    kernel.forgetBytes(10, 0, Number.POSITIVE_INFINITY);
+    kernel.forgetBytes(10, 0, Number.POSITIVE_INFINITY);
+    await kernel.settled();
+    expect(driver.told).toEqual(['inode 10 0 5000', 'inode 10 0 0']);
   });
 
   it('asks for the locks of the directories in which it invalidates names', async () => {
@@ -137,6 +168,7 @@ describe('the kernel cache', () => {
   it('leaves out the pages that parked requests keep locked', async () => {
     give(1, 'f', 10);
     now += 60;
+    kernel.givePages(10);
     park(Opcode.READ, 10, 8192, 4096);
     kernel.forgetBytes(10, 0, 100_000);
     await kernel.settled();
@@ -215,5 +247,44 @@ describe('the kernel cache', () => {
     expect({ done, told: driver.told }).toEqual({ done: false, told: ['name 1 f'] });
     driver.unblock();
     await settled;
+  });
+
+  it('splits a directory that is found elsewhere, when all that was kept about it is gone', async () => {
+    const place = (dir: number, name: string): AttrOut => {
+      const attr = new AttrOut();
+      attr.node = 7;
+      attr.mode = 0o040755;
+      attr.cacheable = true;
+      if (!kernel.mayPlace(dir, attr)) return attr;
+      kernel.place(dir, attr);
+      kernel.giveEntry(dir, Buffer.from(name), 0, name.length, attr);
+      return attr;
+    };
+    expect(place(5, 'd')).toMatchObject({ node: 7, cacheable: true });
+    give(7, 'inside', 8);
+    now += 60;
+    kernel.forgetNames(5, 0, EVERY_HASH);
+    await kernel.settled();
+    expect(driver.told.splice(0)).toEqual(['name 5 d expire']);
+
+    place(6, 'e');
+    await kernel.takeTold();
+    expect(driver.told.splice(0)).toEqual(['name 7 inside expire', 'inode 7 -1 0']);
+    const further = place(6, 'e');
+    expect(further.node).toBeGreaterThan(2 ** 52);
+    expect(further.cacheable).toBe(false);
+    await moment();
+    // The old place goes, unless a program uses it.
+    expect(driver.told.splice(0)).toEqual(['name 5 d']);
+    expect([kernel.isSplit(7), kernel.isSplit(further.node)]).toEqual([true, true]);
+    const attr = new AttrOut();
+    attr.cacheable = true;
+    kernel.place(further.node, attr);
+    expect(attr.cacheable).toBe(false);
+
+    for (const node of [7, further.node]) giveAttributes(node, true);
+    kernel.forgetAttributes(7, 8);
+    await kernel.settled();
+    expect(driver.told).toEqual(['inode 7 -1 0', `inode ${further.node} -1 0`]);
   });
 });

@@ -2,7 +2,7 @@
 // The table of references that the kernel holds, against a plain map, and its size.
 
 import { describe, expect, it } from 'vitest';
-import { LookupCounts } from '../../../ts/fuse/lookup_counts.ts';
+import { Holds, LookupCounts } from '../../../ts/fuse/lookup_counts.ts';
 import { Prng } from '../../../ts/util/prng.ts';
 
 describe('lookup counts', () => {
@@ -67,5 +67,26 @@ describe('lookup counts', () => {
       const expected = [1, ...Array.from({ length: 25 }, (_, index) => 10 + index * 2)];
       expect(found.sort((a, b) => a - b)).toEqual(expected.filter((node) => node >= start && node < end));
     }
+  });
+
+  it('remember what the kernel was given, until it is told or forgets the node', () => {
+    const counts = new LookupCounts(() => {});
+    counts.mark(9, Holds.pages);
+    expect(counts.has(9)).toBe(false);
+    counts.add(9, true);
+    counts.mark(9, Holds.pages);
+    counts.mark(9, Holds.attributes);
+    counts.add(9, true);
+    counts.subtract(9, 1);
+    expect([counts.holds(9, Holds.pages), counts.isDirectory(9)]).toEqual([true, true]);
+    expect([counts.unmark(9, Holds.pages), counts.unmark(9, Holds.pages)]).toEqual([true, false]);
+    expect([counts.holds(9, Holds.attributes), counts.holds(1, Holds.pages)]).toEqual([true, true]);
+    counts.subtract(9, 1);
+    counts.add(9, false);
+    expect([counts.holds(9, Holds.attributes), counts.isDirectory(9), counts.size]).toEqual([
+      false,
+      false,
+      1,
+    ]);
   });
 });

@@ -17,11 +17,7 @@ beforeEach(() => {
   driver = new FakeDriver();
   fs = new MemoryFs();
   isKilled = true;
-  server = new RequestServer(
-    driver,
-    () => isKilled,
-    () => 0,
-  );
+  server = new RequestServer(driver, { isKilled: () => isKilled, retriesStaleLookup: () => true }, () => 0);
   server.start(fs, () => {});
 });
 
@@ -103,6 +99,7 @@ describe('the request server', () => {
     fs.missWhen = (operation) => operation === 'write';
     const fixed = [1, 0, 4000, 0, 200, 0, 0, 0, 0, 0];
     driver.deliver({ opcode: Opcode.WRITE, unique: 4, node: id, fixed, data: new Uint8Array(200) });
+    server.kernel.givePages(id);
     server.kernel.forgetBytes(id, 0, 16_384);
     await server.kernel.settled();
     expect(driver.told.slice(1)).toEqual([`inode ${id} 0 4096`, `inode ${id} 8192 8192`]);

@@ -43,6 +43,7 @@ export function readlink(context: HandlerContext, request: RequestView): number 
   const { replies } = context;
   const result = context.operations.readlink(request.node, replies.slot());
   if (result < 0) return context.status(request, result);
+  context.kernel.givePages(request.node);
   replies.large(request.uniqueLow, request.uniqueHigh, Math.min(result, TARGET_MAX));
   return ANSWERED;
 }

@@ -89,10 +89,12 @@ export class HandlerContext {
     return ANSWERED;
   }
 
-  /** Answers with the entry in `attr`, named by the request in directory `dir`; or with the error. */
-  entry(request: RequestView, result: number, dir: number): number {
+  /** Answers with the entry in `attr`, which the request names in its directory; or with the error. */
+  entry(request: RequestView, result: number): number {
     if (result < 0) return this.status(request, result);
     const { replies, attr } = this;
+    const dir = request.kernelNode;
+    this.kernel.place(dir, attr);
     const at = replies.small(request.uniqueLow, request.uniqueHigh, OutBytes.entry);
     putEntry(replies.words, at, attr);
     this.kernel.giveEntry(dir, request.bytes, request.nameStart, request.nameLength, attr);
@@ -103,6 +105,8 @@ export class HandlerContext {
   attributes(request: RequestView, result: number): number {
     if (result < 0) return this.status(request, result);
     const { replies } = this;
+    if (this.kernel.isSplit(request.kernelNode)) this.attr.cacheable = false;
+    this.kernel.giveAttributes(request.kernelNode, this.attr);
     const at = replies.small(request.uniqueLow, request.uniqueHigh, OutBytes.attr);
     putAttrOut(replies.words, at, this.attr);
     return ANSWERED;

@@ -40,8 +40,9 @@ import { LARGE_REPLY_BYTES } from '../limits.ts';
 import type { RequestView } from '../request.ts';
 import { ANSWERED, type HandlerContext } from './context.ts';
 
-/** Bit of a file handle beside those of `OpenFlags`: it was opened for append. */
+/** Bits of a file handle beside those of `OpenFlags`: it was opened for append; what it writes leaves no pages. */
 const HANDLE_APPEND = 8;
+const HANDLE_DIRECT = 16;
 const OPEN_BITS = OpenFlags.write | OpenFlags.truncate | OpenFlags.killSuidgid;
 
 /** The client's view of open(2)'s flags. */
@@ -64,7 +65,8 @@ function putOpenReply(words: Uint32Array, at: number, opened: number, flags: num
   let reply = (result & OpenResult.dropPages) === 0 ? FOpen.keepCache : 0;
   if (append || (result & OpenResult.direct) !== 0) reply |= FOpen.directIo;
   if ((opened & OpenFlags.write) === 0) reply |= FOpen.noFlush;
-  putOpen(words, at, append ? opened | HANDLE_APPEND : opened, reply);
+  const isDirect = (reply & FOpen.directIo) !== 0;
+  putOpen(words, at, opened | (append ? HANDLE_APPEND : 0) | (isDirect ? HANDLE_DIRECT : 0), reply);
 }
 
 export function open(context: HandlerContext, request: RequestView): number {
@@ -89,11 +91,13 @@ export function create(context: HandlerContext, request: RequestView): number {
   // Somebody else made it since the kernel looked: without O_EXCL that is as good.
   if (result === -Errno.EEXIST && (flags & O_EXCL) === 0) result = openExisting(context, request, opened);
   if (result < 0) return context.status(request, result);
-  const { replies } = context;
+  const { replies, kernel } = context;
+  const dir = request.kernelNode;
+  kernel.place(dir, attr);
   const at = replies.small(request.uniqueLow, request.uniqueHigh, OutBytes.create);
   putEntry(replies.words, at, attr);
   putOpenReply(replies.words, at + OutBytes.entry / 4, opened, flags, result);
-  context.kernel.giveEntry(node, request.bytes, request.nameStart, request.nameLength, attr);
+  kernel.giveEntry(dir, request.bytes, request.nameStart, request.nameLength, attr);
   return ANSWERED;
 }
 
@@ -129,6 +133,7 @@ export function read(context: HandlerContext, request: RequestView): number {
   const flags = isDirect ? 0 : ReadFlags.pages;
   const result = context.operations.read(request.node, offset, size, replies.slot(), flags);
   if (result < 0) return context.status(request, result);
+  if (!isDirect) context.kernel.givePages(request.node);
   replies.large(request.uniqueLow, request.uniqueHigh, result);
   return ANSWERED;
 }
@@ -146,7 +151,9 @@ export function write(context: HandlerContext, request: RequestView): number {
   const data = request.bytes.subarray(dataStart, dataStart + size);
   const result = context.operations.write(node, get64(words, body + In.write.offset), data, flags);
   if (result < 0) return context.status(request, result);
-  if (append && (words[body + In.write.fh]! & HANDLE_APPEND) === 0) {
+  const handle = words[body + In.write.fh]!;
+  if ((handle & HANDLE_DIRECT) === 0) context.kernel.givePages(node);
+  if (append && (handle & HANDLE_APPEND) === 0) {
     // Became an append by fcntl: the kernel has put the bytes into pages by an offset of its own.
     context.kernel.forgetBytes(node, 0, Number.POSITIVE_INFINITY);
   }

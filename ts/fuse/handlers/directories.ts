@@ -91,11 +91,13 @@ class ListingSink implements DirSink {
   }
 
   private addEntry(word: number, bytes: Uint8Array, start: number, length: number, attr: AttrOut): void {
+    if (attr.node !== 0 && !this.kernel.canPlace(this.dir, attr)) attr.node = 0;
     if (attr.node === 0) {
       // No attributes: the kernel takes the name alone.
       this.words.fill(0, word, word + OutBytes.entry / 4);
       return;
     }
+    this.kernel.place(this.dir, attr);
     putEntry(this.words, word, attr);
     this.kernel.giveEntry(this.dir, bytes, start, length, attr);
   }
@@ -143,7 +145,7 @@ export class DirectoryHandlers {
     }
     const attr = plus ? context.attr : null;
     const size = Math.min(words[body + In.read.size]!, LARGE_REPLY_BYTES);
-    sink.begin(replies.slot(), size, node, attr);
+    sink.begin(replies.slot(), size, request.kernelNode, attr);
     const result = operations.readdir(node, cookie, end, sink, attr);
     if (result < 0) return context.status(request, result);
     replies.large(request.uniqueLow, request.uniqueHigh, sink.used);

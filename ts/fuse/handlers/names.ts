@@ -13,12 +13,15 @@ import { ANSWERED, type HandlerContext } from './context.ts';
 
 export function lookup(context: HandlerContext, request: RequestView): number {
   const { attr } = context;
+  const { kernel } = context;
+  const dir = request.kernelNode;
   const result = context.operations.lookup(request.node, context.name(request), attr);
   if (result === -Errno.ENOENT) {
-    if (attr.cacheable) return negativeEntry(context, request);
-    context.kernel.tookName(request.node, request.bytes, request.nameStart, request.nameLength);
+    if (attr.cacheable && !kernel.isSplit(dir)) return negativeEntry(context, request);
+    kernel.tookName(dir, request.bytes, request.nameStart, request.nameLength);
   }
-  return context.entry(request, result, request.node);
+  if (result >= 0 && !kernel.mayPlace(dir, attr)) return MISS;
+  return context.entry(request, result);
 }
 
 /** "There is no such name", which the kernel may keep: an entry with node 0. */
@@ -27,7 +30,7 @@ function negativeEntry(context: HandlerContext, request: RequestView): number {
   attr.node = 0;
   const at = replies.small(request.uniqueLow, request.uniqueHigh, OutBytes.entry);
   putEntry(replies.words, at, attr);
-  context.kernel.giveNegative(request.node, request.bytes, request.nameStart, request.nameLength);
+  context.kernel.giveNegative(request.kernelNode, request.bytes, request.nameStart, request.nameLength);
   return ANSWERED;
 }
 
@@ -37,27 +40,27 @@ export function mknod(context: HandlerContext, request: RequestView): number {
   const rdev = words[body + In.mknod.rdev]!;
   const name = context.name(request);
   const result = context.operations.mknod(node, name, mode, rdev, uid, gid, context.attr);
-  return context.entry(request, result, node);
+  return context.entry(request, result);
 }
 
 export function mkdir(context: HandlerContext, request: RequestView): number {
   const { words, body, node, uid, gid } = request;
   const mode = words[body + In.mkdir.mode]!;
   const result = context.operations.mkdir(node, context.name(request), mode, uid, gid, context.attr);
-  return context.entry(request, result, node);
+  return context.entry(request, result);
 }
 
 export function symlink(context: HandlerContext, request: RequestView): number {
   const { node, uid, gid } = request;
   const target = context.second(request);
   const result = context.operations.symlink(node, context.name(request), target, uid, gid, context.attr);
-  return context.entry(request, result, node);
+  return context.entry(request, result);
 }
 
 export function link(context: HandlerContext, request: RequestView): number {
   const linked = get64(request.words, request.body + In.link.node);
   const result = context.operations.link(linked, request.node, context.name(request), context.attr);
-  return context.entry(request, result, request.node);
+  return context.entry(request, result);
 }
 
 export function unlink(context: HandlerContext, request: RequestView): number {
@@ -70,7 +73,7 @@ export function rmdir(context: HandlerContext, request: RequestView): number {
 
 function removed(context: HandlerContext, request: RequestView, result: number): number {
   if (result >= 0) {
-    context.kernel.tookName(request.node, request.bytes, request.nameStart, request.nameLength);
+    context.kernel.tookName(request.kernelNode, request.bytes, request.nameStart, request.nameLength);
   }
   return context.status(request, result);
 }
@@ -85,13 +88,24 @@ export function rename2(context: HandlerContext, request: RequestView): number {
   return renameWith(context, request, targetDir, request.words[request.body + In.rename2.flags]!);
 }
 
-function renameWith(context: HandlerContext, request: RequestView, targetDir: number, flags: number): number {
-  const { node, bytes, nameStart, nameLength, secondStart, secondLength } = request;
-  const source = context.name(request);
-  const result = context.operations.rename(node, source, targetDir, context.second(request), flags);
+/** @param kernelTarget - the target's directory as the kernel numbers it. */
+function renameWith(
+  context: HandlerContext,
+  request: RequestView,
+  kernelTarget: number,
+  flags: number,
+): number {
+  const { operations, kernel, attr } = context;
+  const { node, kernelNode, bytes, nameStart, nameLength, secondStart, secondLength } = request;
+  const targetDir = kernel.ownerOf(kernelTarget);
+  const result = operations.rename(node, context.name(request), targetDir, context.second(request), flags);
   if (result === MISS) return MISS;
   if (result >= 0) {
-    context.kernel.movedName(node, targetDir, bytes, nameStart, nameLength, secondStart, secondLength);
+    kernel.movedName(kernelNode, kernelTarget, bytes, nameStart, nameLength, secondStart, secondLength);
+    const isElsewhere = kernelNode !== kernelTarget;
+    if (isElsewhere && operations.lookup(targetDir, context.second(request), attr) === 0) {
+      kernel.movedDirectory(kernelNode, kernelTarget, attr);
+    }
   }
   return context.status(request, result);
 }

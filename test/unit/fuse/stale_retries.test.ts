@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Whom ESTALE is answered: each thread once in a system call.
+
+import { beforeEach, describe, expect, it } from 'vitest';
+import { Opcode } from '../../../ts/fuse/abi.ts';
+import { STALE_RETRY_SECONDS } from '../../../ts/fuse/limits.ts';
+import { ParkedRequests } from '../../../ts/fuse/parked_requests.ts';
+import { RequestView } from '../../../ts/fuse/request.ts';
+import { StaleRetries } from '../../../ts/fuse/stale_retries.ts';
+import { Errno } from '../../../ts/util/errno.ts';
+
+let now: number;
+let retries: StaleRetries;
+let isMaking: boolean;
+let unique = 0;
+
+beforeEach(() => {
+  now = 100;
+  isMaking = false;
+  retries = new StaleRetries(
+    () => !isMaking,
+    () => now,
+  );
+});
+
+function request(opcode: number, node = 1, pid = 7): RequestView {
+  unique += 2;
+  const words = new Uint32Array(20);
+  words.set([80, opcode, unique, 0, node, 0, 0, 0, pid]);
+  const view = new RequestView(new Uint8Array(words.buffer));
+  view.moveTo(new Uint32Array([0, opcode, 80, 0, 0, 0, 0, 0]), 0);
+  return view;
+}
+
+function errnoFor(opcode: number, pid = 7): number {
+  const asked = request(opcode, 1, pid);
+  const errno = retries.errnoFor(asked);
+  retries.answered(asked);
+  return errno;
+}
+
+describe('stale retries', () => {
+  it('answer each thread ESTALE once in a call that walks on', () => {
+    expect([errnoFor(Opcode.OPEN), errnoFor(Opcode.OPEN, 8)]).toEqual([Errno.ESTALE, Errno.ESTALE]);
+    for (const opcode of [Opcode.LOOKUP, Opcode.GETATTR, Opcode.READLINK]) retries.answered(request(opcode));
+    expect(errnoFor(Opcode.OPEN)).toBe(Errno.ENOENT);
+    // Which ended that call.
+    expect(errnoFor(Opcode.OPEN)).toBe(Errno.ESTALE);
+  });
+
+  it('begin anew with the next call, of which an answer or the time tells', () => {
+    expect(errnoFor(Opcode.LOOKUP)).toBe(Errno.ESTALE);
+    retries.answered(request(Opcode.RENAME2));
+    expect(errnoFor(Opcode.LOOKUP)).toBe(Errno.ESTALE);
+    now += STALE_RETRY_SECONDS + 1;
+    expect(errnoFor(Opcode.LOOKUP)).toBe(Errno.ESTALE);
+  });
+
+  it('leave lookups alone that the call would hand on', () => {
+    isMaking = true;
+    const parked = new ParkedRequests();
+    parked.add(request(Opcode.LOOKUP, 5), 80);
+    expect(retries.take(parked, 5)).toEqual([]);
+    expect([errnoFor(Opcode.LOOKUP), errnoFor(Opcode.MKDIR)]).toEqual([Errno.ENOENT, Errno.ESTALE]);
+  });
+
+  it('take what holds a directory and was not answered so before', () => {
+    const parked = new ParkedRequests();
+    const copies = [
+      request(Opcode.RENAME2, 5),
+      request(Opcode.CREATE, 5, 8),
+      request(Opcode.CREATE, 6, 9),
+    ].map((view) => parked.add(view, 80)!);
+    expect(errnoFor(Opcode.LOOKUP, 8)).toBe(Errno.ESTALE);
+    expect(retries.take(parked, 5)).toEqual([copies[0]]);
+    expect(parked.size).toBe(2);
+  });
+});

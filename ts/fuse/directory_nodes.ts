@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// By which number (node) the kernel knows a directory, and below which other directory it has it.
+//
+// The kernel keeps one place for a directory. When it is told of one at another place (another client has moved it), it
+// moves what it has, for which it needs the lock of all renames and that of the old place; where it cannot have
+// them at once the call is answered ESTALE. A rename between directories holds the first of them itself while it looks
+// its names up, so it fails each time, and the program sees it. And a program may hold the old place open for ever.
+//
+// Therefore a directory that is found elsewhere is given as a further node, one for each directory below which the kernel
+// has it: to the kernel it is a directory of its own. The old place is dropped, so that the old node goes unless a
+// program uses it. While the kernel has several nodes of one directory the directory is *split*: a change through one is
+// not seen by the others, so the kernel may keep nothing about it.
+//
+// INVARIANT: a reply never gives the kernel a directory's node below another directory than the one where it has it.
+// (Below the same one it needs no lock.) All but these tables, and what is written to the kernel, has the client's nodes.
+
+import { FIRST_SPARE_NODE } from '../client/node_id.ts';
+import { EXPIRED_NAMES_MAX } from './limits.ts';
+
+export class DirectoryNodes {
+  /** The directory (as the kernel numbers it) below which the kernel has each directory that it knows. */
+  readonly #parents = new Map<number, number>();
+  /** The client's nodes of further ones. */
+  readonly #owners = new Map<number, number>();
+  /** Nodes by the client's node, the one given last at the end, where there are or were further ones. */
+  readonly #nodes = new Map<number, number[]>();
+  /** The client's nodes of split directories. */
+  readonly #split = new Set<number>();
+  /** Names, by node, that the kernel has and must ask for again. Bounded: it only saves the kernel memory. */
+  readonly #expired = new Map<number, Uint8Array>();
+  #next = FIRST_SPARE_NODE;
+
+  /** Directories that the kernel knows, each node counted. */
+  get size(): number {
+    return this.#parents.size;
+  }
+
+  /** Whether there are further nodes at all. */
+  get hasFurther(): boolean {
+    return this.#owners.size > 0;
+  }
+
+  /** The client's node. */
+  ownerOf(node: number): number {
+    return node < FIRST_SPARE_NODE ? node : (this.#owners.get(node) ?? node);
+  }
+
+  /** Whether the kernel may keep nothing about a directory. */
+  isSplit(node: number): boolean {
+    return this.#split.size > 0 && this.#split.has(this.ownerOf(node));
+  }
+
+  /** From now on the kernel may keep nothing about the directory. */
+  split(owner: number): void {
+    this.#split.add(owner);
+  }
+
+  /** The node by which the kernel may be given a directory below `parent`; 0 where only a further one will do. */
+  find(owner: number, parent: number): number {
+    const nodes = this.#nodes.get(owner);
+    if (nodes !== undefined) return nodes.findLast((node) => this.#parents.get(node) === parent) ?? 0;
+    const known = this.#parents.get(owner);
+    return known === undefined || known === parent ? owner : 0;
+  }
+
+  /** Makes a further node of a directory. */
+  add(owner: number): number {
+    const node = this.#next++;
+    this.#owners.set(node, owner);
+    const nodes = this.#nodes.get(owner);
+    if (nodes !== undefined) nodes.push(node);
+    else this.#nodes.set(owner, this.#parents.has(owner) ? [owner, node] : [node]);
+    this.#split.add(owner);
+    return node;
+  }
+
+  /** A reply gives the kernel a directory below `parent`. */
+  give(node: number, parent: number): void {
+    this.#parents.set(node, parent);
+  }
+
+  /** The kernel moves a directory, by a rename of its own. */
+  move(owner: number, from: number, to: number): void {
+    const node = this.find(owner, from);
+    if (node === 0 || !this.#parents.has(node)) return;
+    this.#parents.set(node, to);
+    this.#expired.delete(node);
+    const nodes = this.#nodes.get(owner);
+    nodes?.push(...nodes.splice(nodes.indexOf(node), 1));
+  }
+
+  /** The kernel has forgotten a node of any kind. @returns the client's node if it has no other of it, else 0. */
+  forget(node: number): number {
+    this.#parents.delete(node);
+    this.#expired.delete(node);
+    const owner = this.ownerOf(node);
+    this.#owners.delete(node);
+    const nodes = this.#nodes.get(owner);
+    if (nodes === undefined) {
+      this.#split.delete(owner);
+      return owner;
+    }
+    const left = nodes.filter((other) => other !== node);
+    if (left.length <= 1) this.#split.delete(owner);
+    if (left.length === 0 || (left.length === 1 && left[0] === owner)) this.#nodes.delete(owner);
+    else this.#nodes.set(owner, left);
+    return left.length === 0 ? owner : 0;
+  }
+
+  /** The kernel's nodes of a client's node; that itself where nothing else is known. */
+  forEachOf(owner: number, visit: (node: number) => void): void {
+    const nodes = this.#owners.size > 0 ? this.#nodes.get(owner) : undefined;
+    if (nodes === undefined) visit(owner);
+    else for (const node of nodes) visit(node);
+  }
+
+  /** The further nodes of the client's nodes in `[start, end)`. */
+  forEachFurtherIn(start: number, end: number, visit: (node: number) => void): void {
+    for (const [node, owner] of this.#owners) if (owner >= start && owner < end) visit(node);
+  }
+
+  /** The kernel must ask for a directory's name when it uses it next. @param name - is kept. */
+  expire(node: number, name: Uint8Array): void {
+    this.#expired.delete(node);
+    if (this.#expired.size >= EXPIRED_NAMES_MAX) {
+      for (const oldest of this.#expired.keys()) {
+        this.#expired.delete(oldest);
+        break;
+      }
+    }
+    this.#expired.set(node, name);
+  }
+
+  /** Takes out the places, but for the one below `parent`, that the kernel may have of a directory that is not there. */
+  takeOldPlaces(owner: number, parent: number, visit: (dir: number, name: Uint8Array) => void): void {
+    this.forEachOf(owner, (node) => {
+      const dir = this.#parents.get(node);
+      const name = this.#expired.get(node);
+      if (dir === undefined || dir === parent || name === undefined) return;
+      this.#expired.delete(node);
+      visit(dir, name);
+    });
+  }
+}
