@@ -64,6 +64,7 @@ const REVOKE_MAX_MS = 30_000;
 const BACKLOG_MAX_BYTES = 4 * BODY_BYTES_MAX;
 /** How often what is held is compared, in events. */
 const COMPARE_EVENTS = 2000;
+const EVERYBODY = -1;
 const VIRTUAL_LIMIT_MS = 24 * 3_600_000;
 
 /** The sum in use: any function will do as long as both ends have the same, and this one is fast. */
@@ -154,6 +155,8 @@ export class Simulation {
   readonly #byNumber = new Map<number, Mount>();
   readonly #isTroubled: boolean;
   readonly #lastChangers: LastChangers = new Map();
+  /** Which client has come across an inode; EVERYBODY when several have. */
+  readonly #seenBy = new Map<number, number>();
   readonly #listings = new Set<ListingWatch>();
   readonly #patience: Patience;
   readonly #working = new Set<Promise<void>>();
@@ -468,7 +471,10 @@ export class Simulation {
       this.trace.note(`c${mount.number}`, 'has no session any more');
       this.#linearizer.forget();
       this.#volume.isQuick = true;
-      const wrong = await mount.journal.settle(this.#model, this.#volume);
+      const wrong = await mount.journal.settle(this.#model, this.#volume, (node) => {
+        const seenBy = this.#seenBy.get(node);
+        return seenBy !== undefined && seenBy !== mount.number;
+      });
       this.#volume.isQuick = false;
       if (wrong !== null)
         throw new Violation('a past state of the client is left', `client ${mount.number}: ${wrong}`);
@@ -527,6 +533,10 @@ export class Simulation {
     const before = objects?.keys.map((key) => modelText(model, key)) ?? [];
     const { wrong, isMoved, hasChanged } = this.#linearizer.add(step, begun, this.#hasOpen(client, step));
     if (isMoved) this.#count('history: another order was right');
+    if ('node' in step && step.node !== 0 && !('result' in step && step.result < 0)) {
+      const seenBy = this.#seenBy.get(step.node) ?? client;
+      this.#seenBy.set(step.node, seenBy === client ? client : EVERYBODY);
+    }
     if (wrong === null) {
       if (objects === null || !hasChanged) return;
       const { keys, node, isData } = objects;

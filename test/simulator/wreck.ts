@@ -196,9 +196,14 @@ export class Journal {
   /**
    * The session is over: finds out what of it was applied, and lets the model follow.
    *
+   * @param isKnownElsewhere - whether another client has seen an inode: it may have it open, nameless or not
    * @returns what is wrong, or null
    */
-  async settle(model: Model, volume: MemoryVolume): Promise<string | null> {
+  async settle(
+    model: Model,
+    volume: MemoryVolume,
+    isKnownElsewhere: (node: number) => boolean,
+  ): Promise<string | null> {
     const entries = this.#entries;
     this.#entries = [];
     const last = new Map<string, string>();
@@ -226,7 +231,7 @@ export class Journal {
       if (key[0] !== 'm' || text !== NONE || fixed.has(key)) continue;
       // Never seen by anybody else: its number may be given again.
       const node = Number(key.slice(2));
-      if (model.get(node)?.nlink === 0) model.inodes.delete(node);
+      if (model.get(node)?.nlink === 0 && !isKnownElsewhere(node)) model.inodes.delete(node);
     }
     return null;
   }

@@ -111,6 +111,8 @@ export class Client {
   #pingTimer: Timer | null = null;
   #leaseTimer: Timer | null = null;
   #isClosing = false;
+  /** When the session began, milliseconds of the clock: it holds nothing before a later request has been answered. */
+  readonly #begunMs: number;
 
   /** Connects and greets. @throws FsError, ConnectionError - why there is no session. */
   static async connect(options: ClientOptions): Promise<Client> {
@@ -149,6 +151,7 @@ export class Client {
     this.peer = peer;
     this.greeting = greeting;
     const { clock, crc32c } = options;
+    this.#begunMs = clock.nowMs();
     const core = new Core({
       clock,
       crc32c,
@@ -250,7 +253,9 @@ export class Client {
   /** Ends the session when the server has not answered anything that was sent in most of a lease. */
   #watchLease(): void {
     const { clock } = this.#options;
-    const untilMs = this.peer.answeredSentMs + this.greeting.leaseMs * TRUSTED_LEASE_PART;
+    // However long the answer to the greeting took.
+    const fromMs = Math.max(this.peer.answeredSentMs, this.#begunMs);
+    const untilMs = fromMs + this.greeting.leaseMs * TRUSTED_LEASE_PART;
     if (untilMs <= clock.nowMs()) {
       this.peer.close(Errno.ETIMEDOUT, 'the server has not answered for most of a lease');
       return;

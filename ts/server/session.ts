@@ -14,6 +14,7 @@ export interface SessionOptions {
   readonly clientName: string;
   readonly root: TreeInode;
   readonly readOnly: boolean;
+  readonly openedMs: number;
 }
 
 export class Session {
@@ -40,6 +41,8 @@ export class Session {
   readonly operations: Set<Operation> = new Set();
   /** Number of the last batch that was refused. */
   refused = 0;
+  /** When it was opened, milliseconds of the clock: its lease does not begin before, however long its greeting waited. */
+  readonly openedMs: number;
   #batches = 0;
   #turn: Promise<unknown> = Promise.resolve();
   #idle: (() => void)[] = [];
@@ -52,6 +55,7 @@ export class Session {
     this.clientName = options.clientName;
     this.root = options.root;
     this.readOnly = options.readOnly;
+    this.openedMs = options.openedMs;
   }
 
   /** Batches in the hands of the volume. */

@@ -63,6 +63,8 @@ export class ServerState {
   readonly writableTrees: readonly number[];
   /** By `Session.id`. */
   readonly sessions: Map<number, Session> = new Map();
+  /** Sessions whose last batches, or last of all deletes, are with the volume: nobody joins meanwhile. */
+  readonly leaving: Set<Promise<unknown>> = new Set();
   /** Sessions that are being wound up. */
   readonly ending: Set<Promise<void>> = new Set();
   /** The server takes no more sessions. */
