@@ -23,12 +23,6 @@ export interface ProcessOptions {
   readonly watchSync: (node: number) => (result: number) => void;
 }
 
-/** An operation under way, for the one who watches that there is progress. */
-export interface Doing {
-  text: string;
-  sinceMs: number;
-}
-
 type Action = (process: Process) => Promise<string>;
 
 export class Process {

@@ -28,13 +28,12 @@ export const FAULTS: readonly Fault[] = [
  * Rules that can be switched off (`--off`) to look at the others, or while the product does not keep them:
  *
  * - `orphans`: a file without a name lives until its last close on any client.
- * - `progress`: no operation is robbed for long of what it has got; without it old requests are let through one by one.
  * - `numbers`: the number of an inode that is gone is not given to another one.
  * - `lease`: a client that the server cannot reach stops answering before its lease ends.
  */
-export const SWITCHES = ['orphans', 'progress', 'numbers', 'lease'] as const;
+export const SWITCHES = ['orphans', 'numbers', 'lease'] as const;
 /** What the product does not keep yet. */
-export const OFF_BY_DEFAULT: readonly Switch[] = ['orphans', 'progress', 'numbers', 'lease'];
+export const OFF_BY_DEFAULT: readonly Switch[] = [];
 export type Switch = (typeof SWITCHES)[number];
 
 export interface Settings {

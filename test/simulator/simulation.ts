@@ -41,29 +41,29 @@ import {
 } from '../../ts/wire/message.ts';
 import { breakClient, KERNEL_FAULTS } from './faults.ts';
 import { type Step, stepText } from './history.ts';
-import { type Listing, Patience, SimulatedKernel } from './kernel.ts';
+import { type Listing, SimulatedKernel } from './kernel.ts';
 import { Linearizer } from './linearize.ts';
 import { copyAttributes, Model } from './model.ts';
 import { Link } from './network.ts';
-import { type Doing, Process } from './programs.ts';
+import { Process } from './programs.ts';
 import { type Scenario, type Settings, scenarioOf } from './scenario.ts';
 import { Trace, Violation } from './trace.ts';
 import { VirtualTime } from './virtual_time.ts';
 import { Journal, type LastChangers, modelText, objectsOf } from './wreck.ts';
 
 const ROOT = 1;
-/** An operation of a live client may wait so long, milliseconds, beyond what silence of others explains. */
+/** A request of a live client may wait so long, milliseconds in which nobody is silent. */
 const WAIT_MAX_MS = 60_000;
-/** The same while operations may rob each other, and only get through one after the other. */
-const LONG_WAIT_MAX_MS = 1_200_000;
-/** After so long others give way to an operation, where the product does not see to that. */
-const GIVE_WAY_MS = 5_000;
+/** How often it is looked at, milliseconds. */
+const WATCH_MS = 1000;
 /** A revoke is answered within this time, milliseconds: what is dirty goes out on the slowest link. */
 const REVOKE_MAX_MS = 30_000;
 /** Bytes on one connection: what a client may have dirty, and some replies. */
 const BACKLOG_MAX_BYTES = 4 * BODY_BYTES_MAX;
 /** How often what is held is compared, in events. */
 const COMPARE_EVENTS = 2000;
+/** Operations that wait of which the report of a failure tells. */
+const WAITS_TOLD = 10;
 const EVERYBODY = -1;
 const VIRTUAL_LIMIT_MS = 24 * 3_600_000;
 
@@ -112,7 +112,6 @@ class Mount {
   readonly kernel: SimulatedKernel;
   readonly link: Link;
   readonly processes: Process[] = [];
-  readonly doing: Set<Doing> = new Set();
   readonly journal: Journal;
   /** What the server has asked back and not got, and since when. */
   readonly asked: RangeForest<number> = new RangeForest();
@@ -158,7 +157,6 @@ export class Simulation {
   /** Which client has come across an inode; EVERYBODY when several have. */
   readonly #seenBy = new Map<number, number>();
   readonly #listings = new Set<ListingWatch>();
-  readonly #patience: Patience;
   readonly #working = new Set<Promise<void>>();
   readonly #counters = new MessageCounters();
   readonly #linearizer: Linearizer;
@@ -170,6 +168,8 @@ export class Simulation {
   #nextMount = 0;
   #isStopping = false;
   #isDone = false;
+  /** Time in which somebody was silent, milliseconds. */
+  #silentMs = 0;
   #violation: Violation | null = null;
 
   constructor(settings: Settings) {
@@ -181,7 +181,6 @@ export class Simulation {
     const { time } = this;
     const { off } = settings;
 
-    this.#patience = new Patience(time, settings.off.has('progress') ? GIVE_WAY_MS : Infinity);
     const { readDelayMs, applyDelayMs, commitDelayMs } = this.scenario;
     const random = this.#fork();
     const delays = { read: readDelayMs, apply: applyDelayMs, commit: commitDelayMs };
@@ -258,6 +257,10 @@ export class Simulation {
       const stack = error instanceof Error ? (error.stack ?? error.message) : errorText(error);
       this.#violation = new Violation('no exception', stack);
     }
+    for (const { session, ms, wants, heldBy } of this.#server.stats().waits.slice(0, WAITS_TOLD)) {
+      const holders = heldBy.length === 0 ? 'nobody' : heldBy.join(' ');
+      this.trace.note(`session ${session} waits for ${ms} ms: ${wants.join(', ')}, held by ${holders}`);
+    }
     this.trace.note('BROKEN', this.#violation.message);
   }
 
@@ -310,7 +313,7 @@ export class Simulation {
       forgetsAtOnce: this.settings.off.has('orphans'),
       hasNames: (node) => (this.#model.get(node)?.nlink ?? 0) > 0,
       count: (what) => this.#count(what),
-      patience: this.#patience,
+      quietMs: () => time.nowMs() - this.#silentMs,
     });
     const client = await Client.connect({
       transport: link.client,
@@ -401,16 +404,13 @@ export class Simulation {
     while (!this.#isStopping && !mount.isDead && this.#violation === null) {
       await time.sleep((scenario.thinkMs * random.below(1024)) / 512);
       if (this.events >= this.settings.events) this.#isStopping = true;
-      await this.#patience.standBack(null);
-      const doing: Doing = { text: '', sinceMs: time.nowMs() };
-      mount.doing.add(doing);
+      const sinceMs = time.nowMs();
       try {
         const text = await each.act();
-        this.trace.note(`c${mount.number}`, `${text}  (since ${doing.sinceMs.toFixed(3)})`);
+        this.trace.note(`c${mount.number}`, `${text}  (since ${sinceMs.toFixed(3)})`);
       } catch (error) {
         this.#fail(error);
       }
-      mount.doing.delete(doing);
       if (random.oneIn(16)) mount.kernel.shrink();
       if (!mount.isDead) this.#trouble(mount, random);
     }
@@ -481,11 +481,11 @@ export class Simulation {
     }
   }
 
-  /** Looks every second whether every operation makes progress. */
+  /** Looks every second whether every request makes progress. */
   #watch(): void {
-    this.time.setTimer(1000, () => {
+    this.time.setTimer(WATCH_MS, () => {
       const nowMs = this.time.nowMs();
-      const limitMs = this.settings.off.has('progress') ? LONG_WAIT_MAX_MS : WAIT_MAX_MS;
+      if (this.#mounts.some((mount) => !mount.isEnded && mount.link.heldUntilMs > nowMs)) this.#silentMs += WATCH_MS;
       const revokedMs = nowMs - REVOKE_MAX_MS - (this.#isTroubled ? 2 * this.scenario.leaseMs : 0);
       for (const mount of this.#mounts) {
         if (!mount.isDead) this.#requireBounds(mount);
@@ -496,10 +496,9 @@ export class Simulation {
               `client ${mount.number}, inode ${start.objectid}, since ${sinceMs} ms`,
             );
         });
-        for (const doing of mount.doing) {
-          if (nowMs - doing.sinceMs > limitMs)
-            throw new Violation('progress', `client ${mount.number} waits since ${doing.sinceMs} ms`);
-        }
+        const { waitedMs } = mount.kernel;
+        if (!mount.isDead && waitedMs > WAIT_MAX_MS)
+          throw new Violation('progress', `client ${mount.number} waits for ${waitedMs} ms`);
       }
       if (!this.#isDone) this.#watch();
     });
@@ -534,7 +533,7 @@ export class Simulation {
     const { wrong, isMoved, hasChanged } = this.#linearizer.add(step, begun, this.#hasOpen(client, step));
     if (isMoved) this.#count('history: another order was right');
     if ('node' in step && step.node !== 0 && !('result' in step && step.result < 0)) {
-      const seenBy = this.#seenBy.get(step.node) ?? client;
+      const seenBy = step.kind === 'make' ? client : (this.#seenBy.get(step.node) ?? client);
       this.#seenBy.set(step.node, seenBy === client ? client : EVERYBODY);
     }
     if (wrong === null) {

@@ -5,6 +5,7 @@
 
 import type { Operation } from '../coherency/grant_table.ts';
 import type { TreeInode } from '../wire/message.ts';
+import { KEEP_MS } from '../util/limits.ts';
 import type { Peer } from '../wire/peer.ts';
 
 export interface SessionOptions {
@@ -35,6 +36,8 @@ export class Session {
   durable = 0;
   /** When it last wanted to write, milliseconds of the clock. */
   wroteMs: number = -Infinity;
+  /** For how long it may keep what others want, milliseconds: longer each time that it was too short for a far client. */
+  keepMs: number = KEEP_MS;
   /** Its connection is gone; it ends when its last batch is applied. */
   closing = false;
   /** Its acquires that wait for grants. */

@@ -13,6 +13,7 @@ import { Durations } from '../util/durations.ts';
 import {
   COMMIT_DIRTY_BYTES,
   COMMIT_INTERVAL_MS,
+  KEEP_LONGEST_MS,
   KEEP_MS,
   LEASE_MS,
   RANGES_MAX,
@@ -170,19 +171,27 @@ export class ServerState {
   }
 
   /** A session that keeps what it was given has so much time to say that it is done. */
-  #boundKeeping(session: number): void {
+  #boundKeeping(id: number): void {
     this.keepings++;
     this.#keepTimer?.cancel();
-    this.#keepTimer = this.clock.setTimer(KEEP_MS, () => {
-      this.log(`session ${session}: kept its grants for ${KEEP_MS} ms and is not done`);
-      this.table.done(session);
+    const session = this.sessions.get(id);
+    const keepMs = session?.keepMs ?? KEEP_MS;
+    this.#keepTimer = this.clock.setTimer(keepMs, () => {
+      if (this.table.keeper !== id) return;
+      this.log(`session ${id}: kept its grants for ${keepMs} ms and is not done`);
+      if (session !== undefined) session.keepMs = Math.min(2 * keepMs, KEEP_LONGEST_MS);
+      this.table.done(id);
       this.deliver();
     });
   }
 
   /** A session says that it is done with what it kept. */
-  endKeeping(session: number): void {
-    this.table.done(session);
+  endKeeping(id: number): void {
+    if (this.table.keeper !== id) return;
+    this.#keepTimer?.cancel();
+    const session = this.sessions.get(id);
+    if (session !== undefined) session.keepMs = Math.max(KEEP_MS, session.keepMs / 2);
+    this.table.done(id);
     this.deliver();
   }
 
