@@ -10,7 +10,7 @@
 import { Buffer } from 'node:buffer';
 import { crc32 } from 'node:zlib';
 import { Client } from '../../ts/client/client.ts';
-import { DIRTY_BYTES_MAX } from '../../ts/client/limits.ts';
+import { DIRTY_BYTES_MAX, TRIES_BEFORE_KEEPING } from '../../ts/client/limits.ts';
 import { AttrOut } from '../../ts/client/operations.ts';
 import { type TransitionName, transitionCounts } from '../../ts/coherency/transitions.ts';
 import { ItemType } from '../../ts/item/key.ts';
@@ -52,8 +52,10 @@ import { VirtualTime } from './virtual_time.ts';
 import { Journal, type LastChangers, modelText, objectsOf } from './wreck.ts';
 
 const ROOT = 1;
-/** A request of a live client may wait so long, milliseconds in which nobody is silent. */
+/** A request of a live client may wait so long, milliseconds in which nobody is silent, beside what it waits for others. */
 const WAIT_MAX_MS = 60_000;
+/** How often it may have to wait for one request of each other program: it may miss something so often, and then keeps. */
+const ROUNDS_MAX = TRIES_BEFORE_KEEPING + 1;
 /** How often it is looked at, milliseconds. */
 const WATCH_MS = 1000;
 /** A revoke is answered within this time, milliseconds: what is dirty goes out on the slowest link. */
@@ -168,6 +170,8 @@ export class Simulation {
   #nextMount = 0;
   #isStopping = false;
   #isDone = false;
+  /** How long a request may wait. */
+  readonly #waitMaxMs: number;
   /** Time in which somebody was silent, milliseconds. */
   #silentMs = 0;
   #violation: Violation | null = null;
@@ -182,6 +186,7 @@ export class Simulation {
     const { off } = settings;
 
     const { readDelayMs, applyDelayMs, commitDelayMs } = this.scenario;
+    this.#waitMaxMs = waitMaxMs(this.scenario);
     const random = this.#fork();
     const delays = { read: readDelayMs, apply: applyDelayMs, commit: commitDelayMs };
     this.#volume = new SlowVolume(
@@ -497,7 +502,7 @@ export class Simulation {
             );
         });
         const { waitedMs } = mount.kernel;
-        if (!mount.isDead && waitedMs > WAIT_MAX_MS)
+        if (!mount.isDead && waitedMs > this.#waitMaxMs)
           throw new Violation('progress', `client ${mount.number} waits for ${waitedMs} ms`);
       }
       if (!this.#isDone) this.#watch();
@@ -667,6 +672,15 @@ export class Simulation {
     for (const [name, count] of Object.entries(received))
       this.counts.set(`message: ${name} to client`, count);
   }
+}
+
+/** What many programs want one after the other takes as long as handing it over so often takes on the slowest link. */
+function waitMaxMs(scenario: Scenario): number {
+  const { clients, processes, links, kernelSlownessMs, readDelayMs, applyDelayMs } = scenario;
+  const wayMs = Math.max(...links.map(({ latencyMs, jitterMs }) => latencyMs + jitterMs));
+  // The revoke, the release, the grant.
+  const turnMs = 3 * wayMs + 2 * kernelSlownessMs + readDelayMs + applyDelayMs;
+  return WAIT_MAX_MS + ROUNDS_MAX * clients * processes * turnMs;
 }
 
 function listingFault(watch: ListingWatch, listing: Listing): string | null {
