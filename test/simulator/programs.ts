@@ -7,6 +7,7 @@ import { errnoText } from './history.ts';
 import type { Handle, Listing, SimulatedKernel } from './kernel.ts';
 import { DIRECTORY, PAGE, REGULAR, SYMLINK } from './model.ts';
 import type { Scenario } from './scenario.ts';
+import { XATTRS } from './wreck.ts';
 
 const ROOT = 1;
 const HANDLES_MAX = 3;
@@ -263,7 +264,7 @@ async function xattr(process: Process): Promise<string> {
   const { random, kernel } = process;
   const node = await process.inode();
   if (node < 0) return `xattr: ${errnoText(node)}`;
-  const name = `user.${random.pick(['x', 'y'])}`;
+  const name = random.pick(XATTRS);
   switch (random.below(4)) {
     case 0:
       return `getxattr ${node}: ${errnoText(await kernel.getxattr(node, name))}`;

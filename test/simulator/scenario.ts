@@ -60,6 +60,8 @@ const USUAL: LinkKind = { latencyMs: 0.5, jitterMs: 3, bandwidth: 10_000 };
 const FAR: LinkKind = { latencyMs: 20, jitterMs: 20, bandwidth: 1000 };
 const SLOW: LinkKind = { latencyMs: 100, jitterMs: 400, bandwidth: 200 };
 
+const EXTRA = 0x5eed;
+
 export interface Scenario {
   readonly random: Prng;
   readonly clients: number;
@@ -84,6 +86,13 @@ export interface Scenario {
   readonly pauseOneIn: number;
   readonly silenceOneIn: number;
   readonly leaseMs: number;
+  /** How often the volume misbehaves: one batch, read or commit in so many; 0: never. */
+  readonly refusesOneIn: number;
+  readonly readFailsOneIn: number;
+  readonly commitFailsOneIn: number;
+  /** Bounds that are reached only when they are small: ranges of a session, bytes that a client may have dirty. */
+  readonly sessionRangesMax: number | null;
+  readonly dirtyBytesMax: number | null;
 }
 
 export function scenarioOf(settings: Settings): Scenario {
@@ -97,6 +106,10 @@ export function scenarioOf(settings: Settings): Scenario {
   // What only a crash shows needs crashes.
   const crashes = settings.fault === 'data-after-metadata';
   const isTroubled = random.oneIn(3) || crashes;
+  // From numbers of their own, so that a seed means the same in all else. A planted fault must be found without them.
+  const extra = new Prng(settings.seed ^ EXTRA);
+  const misbehaves = extra.oneIn(4) && settings.fault === null;
+  const isTight = extra.oneIn(4) && settings.fault === null;
   return {
     random,
     clients,
@@ -118,5 +131,10 @@ export function scenarioOf(settings: Settings): Scenario {
     pauseOneIn: isTroubled ? random.pick([0, 200, 1000]) : 0,
     silenceOneIn: isTroubled ? random.pick([0, 500, 2000]) : 0,
     leaseMs: random.pick([3000, 30_000]),
+    refusesOneIn: misbehaves ? extra.pick([0, 10, 50]) : 0,
+    readFailsOneIn: misbehaves ? extra.pick([0, 50, 500]) : 0,
+    commitFailsOneIn: misbehaves ? extra.pick([0, 5, 50]) : 0,
+    sessionRangesMax: isTight ? extra.pick([null, 20, 100]) : null,
+    dirtyBytesMax: isTight ? extra.pick([null, 5000, 100_000]) : null,
   };
 }

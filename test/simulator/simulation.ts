@@ -8,16 +8,12 @@
 // than linearizability, whose order may be any that respects the beginnings and ends; it is what grants promise.
 
 import { Buffer } from 'node:buffer';
-import { crc32 } from 'node:zlib';
 import { Client } from '../../ts/client/client.ts';
 import { DIRTY_BYTES_MAX, TRIES_BEFORE_KEEPING } from '../../ts/client/limits.ts';
 import { AttrOut } from '../../ts/client/operations.ts';
 import { type TransitionName, transitionCounts } from '../../ts/coherency/transitions.ts';
 import { ItemType } from '../../ts/item/key.ts';
 import { Server } from '../../ts/server/server.ts';
-import { MemoryVolume } from '../../ts/store/memory_volume.ts';
-import type { DataRead, ItemsRead } from '../../ts/store/volume.ts';
-import type { Crc32c } from '../../ts/util/crc32c.ts';
 import { errorText } from '../../ts/util/errors.ts';
 import {
   BODY_BYTES_MAX,
@@ -32,23 +28,25 @@ import { decodeControl } from '../../ts/wire/codec.ts';
 import { MessageCounters } from '../../ts/wire/counters.ts';
 import type { FieldType } from '../../ts/wire/field.ts';
 import {
-  type FileExtent,
   Mode,
   messageName,
   messages,
   type Release,
   type Revoke,
 } from '../../ts/wire/message.ts';
+import type { Losses } from '../../ts/client/refusal.ts';
 import { breakClient, KERNEL_FAULTS } from './faults.ts';
 import { type Step, stepText } from './history.ts';
 import { type Listing, SimulatedKernel } from './kernel.ts';
 import { Linearizer } from './linearize.ts';
+import { LostObjects } from './losses.ts';
 import { copyAttributes, Model } from './model.ts';
 import { Link } from './network.ts';
 import { Process } from './programs.ts';
 import { type Scenario, type Settings, scenarioOf } from './scenario.ts';
 import { Trace, Violation } from './trace.ts';
 import { VirtualTime } from './virtual_time.ts';
+import { SimulatedVolume, sum } from './volume.ts';
 import { Journal, type LastChangers, modelText, objectsOf } from './wreck.ts';
 
 const ROOT = 1;
@@ -69,9 +67,6 @@ const WAITS_TOLD = 10;
 const EVERYBODY = -1;
 const VIRTUAL_LIMIT_MS = 24 * 3_600_000;
 
-/** The sum in use: any function will do as long as both ends have the same, and this one is fast. */
-const sum: Crc32c = (bytes, previous = 0) => crc32(bytes, previous);
-
 export interface Outcome {
   readonly seed: number;
   readonly violation: Violation | null;
@@ -81,30 +76,6 @@ export interface Outcome {
   /** The last lines of the trace, if a rule was broken. */
   readonly lines: readonly string[];
   readonly counts: ReadonlyMap<string, number>;
-}
-
-/** A volume whose reads and writes take time, and whose reads may answer after later batches. */
-class SlowVolume extends MemoryVolume {
-  /** While somebody outside the system looks at it: nothing takes time. */
-  isQuick = false;
-  readonly #late: () => Promise<void>;
-
-  constructor(before: (operation: 'read' | 'apply' | 'commit') => Promise<void>, late: () => Promise<void>) {
-    super({ crc32c: sum, deviceTotal: 2 ** 40, before });
-    this.#late = late;
-  }
-
-  override async readItems(tree: number, start: Key, end: Key, bytesMax: number): Promise<ItemsRead> {
-    const read = await super.readItems(tree, start, end, bytesMax);
-    if (!this.isQuick) await this.#late();
-    return read;
-  }
-
-  override async readData(extents: readonly FileExtent[]): Promise<DataRead> {
-    const read = await super.readData(extents);
-    if (!this.isQuick) await this.#late();
-    return read;
-  }
 }
 
 /** One mount and its programs. */
@@ -121,6 +92,11 @@ class Mount {
   isDead = false;
   /** The server has ended its session. */
   isEnded = false;
+  /** Changes of it were refused. */
+  hasLost = false;
+  /** Changes were lost, of which nobody was told yet; and how often that was so. */
+  owesErrno = false;
+  losses = 0;
 
   constructor(number: number, client: Client, kernel: SimulatedKernel, link: Link, last: LastChangers) {
     this.number = number;
@@ -150,7 +126,7 @@ export class Simulation {
   readonly counts: Map<string, number> = new Map();
   readonly #random: Prng;
   readonly #model: Model;
-  readonly #volume: SlowVolume;
+  readonly #volume: SimulatedVolume;
   readonly #server: Server;
   readonly #mounts: Mount[] = [];
   readonly #byNumber = new Map<number, Mount>();
@@ -158,6 +134,7 @@ export class Simulation {
   readonly #lastChangers: LastChangers = new Map();
   /** Which client has come across an inode; EVERYBODY when several have. */
   readonly #seenBy = new Map<number, number>();
+  readonly #lost: LostObjects;
   readonly #listings = new Set<ListingWatch>();
   readonly #working = new Set<Promise<void>>();
   readonly #counters = new MessageCounters();
@@ -185,16 +162,19 @@ export class Simulation {
     const { time } = this;
     const { off } = settings;
 
-    const { readDelayMs, applyDelayMs, commitDelayMs } = this.scenario;
     this.#waitMaxMs = waitMaxMs(this.scenario);
-    const random = this.#fork();
-    const delays = { read: readDelayMs, apply: applyDelayMs, commit: commitDelayMs };
-    this.#volume = new SlowVolume(
-      (operation) => (this.#volume.isQuick ? Promise.resolve() : wait(time, random, delays[operation])),
-      () => wait(time, random, readDelayMs),
-    );
+    this.#volume = new SimulatedVolume({
+      time,
+      random: this.#fork(),
+      scenario: this.scenario,
+      count: (what) => this.#count(what),
+    });
     this.#volume.items.find(5, 256, ItemType.inodeItem, 0);
     this.#model = new Model(ROOT, 0o40755);
+    this.#lost = new LostObjects(this.#model, this.#volume, (client, node) => {
+      const seenBy = this.#seenBy.get(node);
+      return seenBy !== undefined && seenBy !== client;
+    });
     const allow = { forgottenOrphans: off.has('orphans'), reusedNumbers: off.has('numbers') };
     this.#linearizer = new Linearizer(this.#model, allow);
     this.#model.onName = (dir, name, isThere) => this.#onName(dir, name, isThere);
@@ -204,6 +184,9 @@ export class Simulation {
       crc32c: sum,
       epoch: 1n,
       leaseMs: this.scenario.leaseMs,
+      ...(this.scenario.sessionRangesMax === null
+        ? {}
+        : { sessionRangesMax: this.scenario.sessionRangesMax }),
       log: (line) => this.trace.note('server:', line),
     });
   }
@@ -223,7 +206,7 @@ export class Simulation {
         try {
           if (!this.time.step()) throw new Violation('progress', 'nothing happens any more');
           await turn();
-          if (this.#server.sessions < this.#sessions) await this.#settle();
+          if (this.#server.sessions < this.#sessions) this.#settle();
           this.#sessions = this.#server.sessions;
           if (this.events - this.#comparedAt >= COMPARE_EVENTS) this.#compare();
           if (this.time.nowMs() > VIRTUAL_LIMIT_MS) throw new Violation('progress', 'a day has passed');
@@ -280,6 +263,7 @@ export class Simulation {
     while (joining.length + 1 < clients) joining.push(this.#mount());
     await Promise.all(joining);
     this.#watch();
+    this.#volume.isPlanting = true;
     for (const mount of [...this.#mounts]) this.#start(mount);
     while (this.#working.size > 0) await Promise.all(this.#working);
     await this.#drain();
@@ -328,6 +312,8 @@ export class Simulation {
       clientName: `client ${number}`,
       cacheBytes: scenario.cacheBytes,
       counters: this.#counters,
+      ...(scenario.dirtyBytesMax === null ? {} : { dirtyBytesMax: scenario.dirtyBytesMax }),
+      onLost: (losses, given) => this.#onLost(number, losses, given),
       onEnded: () => {
         kernel.forgetEverything();
         const own = this.#byNumber.get(number);
@@ -335,7 +321,10 @@ export class Simulation {
       },
       log: (line) => {
         this.trace.note(`c${number}:`, line);
-        if (line.startsWith('the server refused')) this.#fail(new Violation('no batch is refused', line));
+        // What was made on what was lost, before that was known, is refused too.
+        const mayBe = line.includes(': planted') || this.#byNumber.get(number)?.hasLost === true;
+        if (line.startsWith('the server refused') && !mayBe)
+          this.#fail(new Violation('no batch is refused', line));
       },
     });
     client.attachKernel(kernel);
@@ -350,7 +339,7 @@ export class Simulation {
           scenario,
           fresh: (length) => this.#fresh(length),
           watchListing: (node) => this.#watchListing(mount, node),
-          watchSync: () => () => {},
+          watchSync: () => this.#watchSync(mount),
         }),
       );
     }
@@ -467,7 +456,7 @@ export class Simulation {
   }
 
   /** Sessions have ended: the model follows what is left of those that had no time to say goodbye. */
-  async #settle(): Promise<void> {
+  #settle(): void {
     const live = new Set(this.#server.stats().sessions.map((session) => session.id));
     for (const mount of this.#mounts) {
       if (mount.isEnded || live.has(mount.session)) continue;
@@ -475,12 +464,11 @@ export class Simulation {
       mount.asked.clear();
       this.trace.note(`c${mount.number}`, 'has no session any more');
       this.#linearizer.forget();
-      this.#volume.isQuick = true;
-      const wrong = await mount.journal.settle(this.#model, this.#volume, (node) => {
+      this.#lost.settle(mount.number);
+      const wrong = mount.journal.settle(this.#model, this.#volume, (node) => {
         const seenBy = this.#seenBy.get(node);
         return seenBy !== undefined && seenBy !== mount.number;
       });
-      this.#volume.isQuick = false;
       if (wrong !== null)
         throw new Violation('a past state of the client is left', `client ${mount.number}: ${wrong}`);
     }
@@ -533,6 +521,8 @@ export class Simulation {
     this.#steps++;
     this.trace.note(`c${client}`, stepText(step));
     const model = this.#model;
+    const { isExcused, hasFollowed } = this.#lost.before(client, step);
+    if (hasFollowed) this.#linearizer.forget();
     const objects = this.#isTroubled ? objectsOf(model, step) : null;
     const before = objects?.keys.map((key) => modelText(model, key)) ?? [];
     const { wrong, isMoved, hasChanged } = this.#linearizer.add(step, begun, this.#hasOpen(client, step));
@@ -544,7 +534,15 @@ export class Simulation {
     if (wrong === null) {
       if (objects === null || !hasChanged) return;
       const { keys, node, isData } = objects;
-      this.#byNumber.get(client)?.journal.add(model, step, keys, before, node, isData);
+      const isLost = (key: string): boolean => this.#lost.has(key);
+      this.#byNumber.get(client)?.journal.add(model, step, keys, before, node, isData, isLost);
+      return;
+    }
+    if (isExcused) {
+      this.#count('losses: a step not judged');
+      if (!('seen' in step) || step.result < 0) return;
+      const { writeBack } = this.#byNumber.get(client)!.client.inner;
+      this.#lost.addStep(client, step, writeBack.whenApplied(writeBack.open.place));
       return;
     }
     const violation = new Violation(
@@ -553,6 +551,28 @@ export class Simulation {
     );
     this.#fail(violation);
     throw violation;
+  }
+
+  #onLost(client: number, losses: Losses, given: Promise<void>): void {
+    const mount = this.#byNumber.get(client);
+    if (mount === undefined) return;
+    mount.hasLost = true;
+    mount.owesErrno = true;
+    mount.losses++;
+    this.trace.note(`c${client}`, `lost ${losses.changes} changes of`, [...losses.inodes].join(' '));
+    this.#lost.add(client, losses, (tree, ino) => mount.client.inner.nodeOf(tree, ino), given);
+    mount.journal.forget((key) => this.#lost.has(key));
+  }
+
+  /** A loss is told at the next fsync, whichever file it is of. */
+  #watchSync(mount: Mount): (result: number) => void {
+    const { owesErrno, losses } = mount;
+    return (result) => {
+      if (mount.isDead) return;
+      if (result < 0 && mount.losses === losses) mount.owesErrno = false;
+      else if (result === 0 && owesErrno && mount.owesErrno)
+        throw new Violation('a loss is told', `fsync of client ${mount.number} says nothing of it`);
+    };
   }
 
   /** Whether the client has the inode open that a step is about: then it must outlive its last name. */
@@ -612,6 +632,7 @@ export class Simulation {
   /** All programs have ended: nothing may be left under way; then the clients go, and the volume is looked at. */
   async #drain(): Promise<void> {
     const { time } = this;
+    this.#volume.isPlanting = false;
     await time.sleep(2 * 1000 + 10 * this.scenario.kernelSlownessMs);
     this.#compare();
     for (const mount of this.#mounts) {
@@ -622,12 +643,16 @@ export class Simulation {
     if (this.#server.table.waiting > 0) throw new Violation('nothing leaks', 'operations wait in the table');
     for (const mount of this.#mounts) {
       if (mount.isDead) continue;
+      const { owesErrno } = mount;
       const result = await mount.client.close();
-      if (result !== 0) throw new Violation('nothing is lost', `close of client ${mount.number}: ${result}`);
+      if (owesErrno && result === 0)
+        throw new Violation('a loss is told', `close of client ${mount.number} says nothing of it`);
+      if (result !== 0 && !mount.hasLost) throw new Violation('nothing is lost', `close of client ${mount.number}: ${result}`);
       mount.kernel.isDead = true;
     }
     await time.sleep(60_000);
     if (this.#server.sessions > 0) throw new Violation('nothing leaks', 'sessions are left');
+    this.#lost.settle(null);
     await this.#compareVolume();
     await this.#server.stop();
   }
@@ -729,11 +754,6 @@ function frameText(fromServer: boolean, isArrival: boolean, frame: Buffer): stri
 /** Lets every promise that is settled be followed to its end. */
 function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
-}
-
-function wait(time: VirtualTime, random: Prng, ms: number): Promise<void> {
-  if (ms === 0) return Promise.resolve();
-  return time.sleep(((random.oneIn(8) ? 1 : 0.1) * ms * random.below(1024)) / 1024);
 }
 
 /** Runs one seed. */

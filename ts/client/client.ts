@@ -27,7 +27,7 @@ import { NeighbourReader } from './file_reader.ts';
 import { logFile } from './file_writer.ts';
 import { Giver, type Giving } from './giver.ts';
 import { type KernelCache, NO_KERNEL } from './kernel_cache.ts';
-import { CACHE_BYTES_DEFAULT } from './limits.ts';
+import { CACHE_BYTES_DEFAULT, DIRTY_BYTES_MAX } from './limits.ts';
 import type { Operations } from './operations.ts';
 import { ClientOperations } from './ops/client_operations.ts';
 import { type Losses, lostRanges, RefusalFilter } from './refusal.ts';
@@ -60,6 +60,10 @@ export interface ClientOptions {
   readonly readOnly?: boolean;
   /** Bound of cached items and data, bytes. */
   readonly cacheBytes?: number;
+  /** Bound of bytes that are written and not applied; what the link moves in a moment without it. */
+  readonly dirtyBytesMax?: number;
+  /** Changes were refused and are lost; `given` resolves when everything about them has been given back. */
+  readonly onLost?: (losses: Losses, given: Promise<void>) => void;
   readonly counters?: MessageCounters;
   /** One line for people. */
   readonly log: (line: string) => void;
@@ -173,6 +177,7 @@ export class Client {
       clock,
       crc32c,
       items: core.items,
+      dirtyBytesMax: options.dirtyBytesMax ?? DIRTY_BYTES_MAX,
       logData: (beforeMs) => this.#logData(beforeMs),
       unloggedBytes: () => core.files.unloggedBytes,
       hasUnlogged: () => core.files.dirty.size > 0,
@@ -314,7 +319,8 @@ export class Client {
       (node) => core.treeOf(node),
       (node) => core.inoOf(node),
     );
-    void this.#giver.give(ranges);
+    const given = this.#giver.give(ranges);
+    this.#options.onLost?.(losses, given);
   }
 
   /** Makes every change up to now durable. @returns 0 or a negative errno. */

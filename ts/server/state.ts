@@ -17,6 +17,7 @@ import {
   KEEP_MS,
   LEASE_MS,
   RANGES_MAX,
+  SESSION_RANGES_MAX,
   SESSIONS_MAX,
 } from '../util/limits.ts';
 import type { TreeRange } from '../util/range.ts';
@@ -36,6 +37,8 @@ export interface ServerOptions {
   readonly log: (line: string) => void;
   /** Sessions at a time; SESSIONS_MAX without it. */
   readonly sessionsMax?: number;
+  /** Ranges that a session may hold; SESSION_RANGES_MAX without it. */
+  readonly sessionRangesMax?: number;
   /** Milliseconds after which a silent session loses its grants. */
   readonly leaseMs?: number;
   readonly commitIntervalMs?: number;
@@ -52,6 +55,7 @@ export class ServerState {
   readonly epoch: bigint;
   readonly log: (line: string) => void;
   readonly sessionsMax: number;
+  readonly sessionRangesMax: number;
   readonly leaseMs: number;
   readonly startedMs: number;
   readonly counters: MessageCounters = new MessageCounters();
@@ -92,6 +96,7 @@ export class ServerState {
     this.epoch = options.epoch;
     this.log = options.log;
     this.sessionsMax = options.sessionsMax ?? SESSIONS_MAX;
+    this.sessionRangesMax = options.sessionRangesMax ?? SESSION_RANGES_MAX;
     this.leaseMs = options.leaseMs ?? LEASE_MS;
     this.startedMs = options.clock.nowMs();
     this.writableTrees = options.volume.writableTrees();
