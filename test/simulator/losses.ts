@@ -101,6 +101,25 @@ export class LostObjects {
     return { isExcused, hasFollowed };
   }
 
+  /**
+   * A directory is about to be listed, or was: lets the model follow.
+   *
+   * @returns names of which it is open whether they are seen
+   */
+  listed(dir: number): { open: string[]; hasFollowed: boolean } {
+    const open: string[] = [];
+    let hasFollowed = false;
+    const start = `n ${dir}/`;
+    for (const [key, lost] of [...this.#lost]) {
+      if (!key.startsWith(start)) continue;
+      if (lost.isGiven) {
+        this.#follow(key, lost);
+        hasFollowed = true;
+      } else open.push(key.slice(start.length));
+    }
+    return { open, hasFollowed };
+  }
+
   /** The session of a client is over, or everything: what it lost is as the volume has it. */
   settle(client: number | null): void {
     for (const [key, lost] of [...this.#lost]) {
@@ -130,7 +149,6 @@ function keysOf(model: Model, step: Step): string[] {
   }
   const name = (dir: number, text: string): void => {
     keys.add(`n ${dir}/${text}`);
-    keys.add(`m ${dir}`);
     const node = model.get(dir)?.names.get(text);
     if (node !== undefined) keys.add(`m ${node}`);
   };

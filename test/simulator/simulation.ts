@@ -94,9 +94,8 @@ class Mount {
   isEnded = false;
   /** Changes of it were refused. */
   hasLost = false;
-  /** Changes were lost, of which nobody was told yet; and how often that was so. */
+  /** Changes were lost, of which nobody was told yet. */
   owesErrno = false;
-  losses = 0;
 
   constructor(number: number, client: Client, kernel: SimulatedKernel, link: Link, last: LastChangers) {
     this.number = number;
@@ -297,7 +296,7 @@ export class Simulation {
       inodesMax: scenario.inodesMax,
       judge: (step, begun) => this.#judge(number, step, begun),
       now: () => this.#linearizer.now,
-      nodeAt: (dir, name) => this.#model.get(dir)?.names.get(name) ?? 0,
+      nodeAt: (dir, name) => this.#nodeAt(number, dir, name),
       mayRemove: (dir, name) => this.#mayRemove(dir, name),
       forgetsAtOnce: this.settings.off.has('orphans'),
       hasNames: (node) => (this.#model.get(node)?.nlink ?? 0) > 0,
@@ -558,7 +557,6 @@ export class Simulation {
     if (mount === undefined) return;
     mount.hasLost = true;
     mount.owesErrno = true;
-    mount.losses++;
     this.trace.note(`c${client}`, `lost ${losses.changes} changes of`, [...losses.inodes].join(' '));
     this.#lost.add(client, losses, (tree, ino) => mount.client.inner.nodeOf(tree, ino), given);
     mount.journal.forget((key) => this.#lost.has(key));
@@ -566,11 +564,11 @@ export class Simulation {
 
   /** A loss is told at the next fsync, whichever file it is of. */
   #watchSync(mount: Mount): (result: number) => void {
-    const { owesErrno, losses } = mount;
+    const { owesErrno } = mount;
     return (result) => {
       if (mount.isDead) return;
-      if (result < 0 && mount.losses === losses) mount.owesErrno = false;
-      else if (result === 0 && owesErrno && mount.owesErrno)
+      if (result < 0) mount.owesErrno = false;
+      else if (owesErrno && mount.owesErrno)
         throw new Violation('a loss is told', `fsync of client ${mount.number} says nothing of it`);
     };
   }
@@ -587,16 +585,35 @@ export class Simulation {
   }
 
   #watchListing(mount: Mount, node: number): (listing: Listing) => void {
+    const open = this.#lostNames(node);
     const start = new Map(this.#model.directory(node)?.names ?? []);
-    const watch: ListingWatch = { dir: node, start, added: new Set(), removed: new Set() };
+    const watch: ListingWatch = { dir: node, start, added: new Set(open), removed: new Set(open) };
     this.#listings.add(watch);
     return (listing) => {
+      for (const name of this.#lostNames(node)) {
+        watch.added.add(name);
+        watch.removed.add(name);
+      }
       this.#listings.delete(watch);
       if (listing.result < 0) return;
       const wrong = listingFault(watch, listing);
       if (wrong !== null)
         throw new Violation('a listing is complete', `client ${mount.number}, directory ${node}: ${wrong}`);
     };
+  }
+
+  /** The inode that a name leads to, for a step of a client that is about it; 0 if there is none. */
+  #nodeAt(client: number, dir: number, name: string): number {
+    const { hasFollowed } = this.#lost.before(client, { kind: 'cachedName', dir, name, node: 0 });
+    if (hasFollowed) this.#linearizer.forget();
+    return this.#model.get(dir)?.names.get(name) ?? 0;
+  }
+
+  /** Names of a directory that were lost and not given back yet. */
+  #lostNames(dir: number): string[] {
+    const { open, hasFollowed } = this.#lost.listed(dir);
+    if (hasFollowed) this.#linearizer.forget();
+    return open;
   }
 
   /** The table against itself, and what each client believes against the table. */

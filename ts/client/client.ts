@@ -187,7 +187,12 @@ export class Client {
         options.log(
           `the server refused change ${refusal.index} of batch ${batch.number}: ${refusal.text} (errno ${refusal.errno})`,
         );
-        return new RefusalFilter(batch, refusal.index, (losses) => this.#onLost(losses, refusal.errno));
+        return new RefusalFilter(
+          batch,
+          refusal.index,
+          (tree, ino) => core.nodeOf(tree, ino),
+          (losses) => this.#onLost(losses, refusal.errno),
+        );
       },
     });
     core.writeBack.start(peer, greeting.limits.batchesInFlight);

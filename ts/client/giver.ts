@@ -17,6 +17,7 @@
 // answered at once; only when a busy reader makes a second round necessary are they held back, and let go as soon as
 // the kernel does not come back.
 
+import { modeSatisfies } from '../coherency/mode.ts';
 import { countTransition, Transition } from '../coherency/transitions.ts';
 import {
   cutExtent,
@@ -142,7 +143,22 @@ export class Giver {
     this.#early.delete(early);
     if (!early.isVoid || !isApplied) return;
     countTransition(Transition.releasedAgain);
-    this.#send(changes, open, writeBack.applied);
+    this.#send(this.#sinceLowered(changes), open, writeBack.applied);
+  }
+
+  /**
+   * The changes of a void release as they must be sent now. What was given up of the ranges since was not in a mode in
+   * which the server holds them, so it did not count: it goes with this.
+   */
+  #sinceLowered(changes: readonly ModeChange[]): ModeChange[] {
+    const now: ModeChange[] = [];
+    for (const change of changes) {
+      this.#core.held.forEachPiece(change, (start, end, mode) => {
+        const isLess = mode === undefined || modeSatisfies(change.newMode, mode);
+        now.push({ ...change, start, end, newMode: isLess ? (mode ?? Mode.none) : change.newMode });
+      });
+    }
+    return now;
   }
 
   /**
