@@ -86,7 +86,7 @@ export class LostObjects {
     // What a name leads to may be known only when the name is right.
     for (let isOn = true; isOn; ) {
       isOn = false;
-      for (const key of keysOf(this.#model, step)) {
+      for (const key of this.#keysOf(step)) {
         const lost = this.#lost.get(key);
         if (lost === undefined) continue;
         if (lost.client === client && !lost.isGiven) {
@@ -99,6 +99,15 @@ export class LostObjects {
       }
     }
     return { isExcused, hasFollowed };
+  }
+
+  #keysOf(step: Step): string[] {
+    const keys = keysOf(this.#model, step);
+    if (step.kind !== 'remove' && step.kind !== 'rename') return keys;
+    // A directory goes if it is empty.
+    const inside = keys.filter((key) => key[0] === 'm').map((key) => `n ${key.slice(2)}/`);
+    for (const key of this.#lost.keys()) if (inside.some((start) => key.startsWith(start))) keys.push(key);
+    return keys;
   }
 
   /**

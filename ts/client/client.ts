@@ -324,7 +324,7 @@ export class Client {
       (node) => core.treeOf(node),
       (node) => core.inoOf(node),
     );
-    const given = this.#giver.give(ranges);
+    const given = this.#giver.giveLost(ranges);
     this.#options.onLost?.(losses, given);
   }
 
