@@ -150,6 +150,7 @@ export class LostObjects {
 
 /** The objects that a step looks at or changes. */
 function keysOf(model: Model, step: Step): string[] {
+  if (step.kind === 'cachedName') return [`n ${step.dir}/${step.name}`];
   const keys = new Set<string>();
   for (const key of objectsOf(model, step)?.keys ?? []) {
     const slash = key.indexOf('/');

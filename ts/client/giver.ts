@@ -133,8 +133,9 @@ export class Giver {
     if (core.ended === 0) {
       for (const range of gone) dropItems(core, range);
       dropData(core, gone);
-      if (place <= writeBack.appliedPlace) this.release(changes, ranges);
-      else void this.#releaseBehind(place, changes, ranges);
+      const now = this.#sinceLowered(changes);
+      if (place <= writeBack.appliedPlace) this.release(now, ranges);
+      else void this.#releaseBehind(place, now, ranges);
     }
     for (const range of ranges) core.setLeaving(range, -1);
     if (core.leaving.size === 0) core.givenLeaving.clear();
@@ -165,8 +166,9 @@ export class Giver {
   }
 
   /**
-   * The changes of a void release as they must be sent now. What was given up of the ranges since was not in a mode in
-   * which the server holds them, so it did not count: it goes with this.
+   * The changes of a release as they must be sent some time after the grants were lowered, or once more. A release of
+   * what was given up of the ranges since did not count, as the server still holds them in the old mode: it goes with
+   * this.
    */
   #sinceLowered(changes: readonly ModeChange[]): ModeChange[] {
     const now: ModeChange[] = [];
