@@ -220,7 +220,7 @@ function onInode(model: Model, step: InodeStep, allow: Allowances, isOpen: boole
   if (step.kind === 'cachedAttr') return attributeDifference(step.attr, inode);
   if (step.kind === 'cachedPage') return pageDifference(inode, step.index, step.bytes);
   if (inode.nlink === 0 && (step.result === -Errno.ESTALE || step.result === -Errno.ENOENT)) {
-    return allow.forgottenOrphans || !isOpen ? null : 'the inode is nameless but open here';
+    return allow.forgottenOrphans || !isOpen || inode.isGone ? null : 'the inode is nameless but open here';
   }
   const errors = inodeErrors(inode, step);
   const wrong = errorsDiffer(step.result, errors);

@@ -104,50 +104,13 @@ export interface KernelOptions {
   /** Whether an inode has names at this moment, in the model. */
   readonly hasNames: (node: number) => boolean;
   readonly count: (what: string) => void;
-  readonly patience: Patience;
+  /** Milliseconds in which nobody was silent: only such time counts against a request that waits. */
+  readonly quietMs: () => number;
 }
 
-/** A request that waits. */
-export interface Parked {
+/** A request that waits, since a moment of `quietMs`. */
+interface Parked {
   readonly sinceMs: number;
-}
-
-/**
- * Sees to it that an old request gets its turn where the product does not: others stand back from it.
- */
-export class Patience {
-  readonly #time: VirtualTime;
-  readonly #limitMs: number;
-  /** Oldest first. */
-  readonly #parked = new Set<Parked>();
-
-  /** @param limitMs - age from which a request goes before all others; Infinity: never */
-  constructor(time: VirtualTime, limitMs: number) {
-    this.#time = time;
-    this.#limitMs = limitMs;
-  }
-
-  enter(): Parked {
-    const parked = { sinceMs: this.#time.nowMs() };
-    this.#parked.add(parked);
-    return parked;
-  }
-
-  leave(parked: Parked): void {
-    this.#parked.delete(parked);
-  }
-
-  /** Waits while some other request is that old and older than this one. */
-  async standBack(own: Parked | null): Promise<void> {
-    while (this.#isLate(own)) await this.#time.sleep(50);
-  }
-
-  #isLate(own: Parked | null): boolean {
-    for (const oldest of this.#parked) {
-      return oldest !== own && this.#time.nowMs() - oldest.sinceMs > this.#limitMs;
-    }
-    return false;
-  }
 }
 
 interface Invalidations {
@@ -173,8 +136,8 @@ export interface Handle {
 }
 
 export class SimulatedKernel implements KernelCache {
-  /** Requests that wait for the client. */
-  waiting = 0;
+  /** Requests that wait for the client, oldest first. */
+  readonly #parked = new Set<Parked>();
   /** Requests that had to wait so far. */
   misses = 0;
   isDead = false;
@@ -201,8 +164,15 @@ export class SimulatedKernel implements KernelCache {
     this.#ops = ops;
   }
 
-  get inodeCount(): number {
-    return this.#inodes.size;
+  /** Requests that wait. */
+  get waiting(): number {
+    return this.#parked.size;
+  }
+
+  /** For how long the oldest request has waited, milliseconds. */
+  get waitedMs(): number {
+    for (const { sinceMs } of this.#parked) return this.#options.quietMs() - sinceMs;
+    return 0;
   }
 
   // ---- what the client asks ----
@@ -450,22 +420,19 @@ export class SimulatedKernel implements KernelCache {
     let result = run();
     if (result !== MISS) return result;
     this.misses++;
-    this.waiting++;
-    const { patience } = this.#options;
-    const own = patience.enter();
+    const own = { sinceMs: this.#options.quietMs() };
+    this.#parked.add(own);
     let tries = 0;
     try {
       do {
         const error = await this.#ops.fetchMissing(++tries);
         if (error < 0) return error;
-        await patience.standBack(own);
         result = run();
       } while (result === MISS);
       return result;
     } finally {
-      this.waiting--;
+      this.#parked.delete(own);
       this.#ops.done(tries);
-      patience.leave(own);
     }
   }
 
@@ -1028,9 +995,10 @@ export class SimulatedKernel implements KernelCache {
   }
 
   async fsync(node: number): Promise<number> {
-    this.waiting++;
+    const own = { sinceMs: this.#options.quietMs() };
+    this.#parked.add(own);
     const result = await this.#ops.fsync(node);
-    this.waiting--;
+    this.#parked.delete(own);
     return result;
   }
 

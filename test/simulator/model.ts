@@ -88,6 +88,8 @@ export class ModelInode implements Attributes {
   names: Map<string, number> = new Map();
   xattrs: Map<string, string> = new Map();
   target = '';
+  /** The batch that made it was refused, and nobody else has seen it. */
+  isGone = false;
   /** Of a directory: where it is. */
   parent = 0;
 

@@ -7,6 +7,7 @@ import { errnoText } from './history.ts';
 import type { Handle, Listing, SimulatedKernel } from './kernel.ts';
 import { DIRECTORY, PAGE, REGULAR, SYMLINK } from './model.ts';
 import type { Scenario } from './scenario.ts';
+import { XATTRS } from './wreck.ts';
 
 const ROOT = 1;
 const HANDLES_MAX = 3;
@@ -21,12 +22,6 @@ export interface ProcessOptions {
   readonly watchListing: (node: number) => (listing: Listing) => void;
   /** fsync of a file is about to start; the function that it returns judges that it has ended. */
   readonly watchSync: (node: number) => (result: number) => void;
-}
-
-/** An operation under way, for the one who watches that there is progress. */
-export interface Doing {
-  text: string;
-  sinceMs: number;
 }
 
 type Action = (process: Process) => Promise<string>;
@@ -269,7 +264,7 @@ async function xattr(process: Process): Promise<string> {
   const { random, kernel } = process;
   const node = await process.inode();
   if (node < 0) return `xattr: ${errnoText(node)}`;
-  const name = `user.${random.pick(['x', 'y'])}`;
+  const name = random.pick(XATTRS);
   switch (random.below(4)) {
     case 0:
       return `getxattr ${node}: ${errnoText(await kernel.getxattr(node, name))}`;

@@ -145,7 +145,7 @@ async function main(): Promise<void> {
     clientsMin: min,
     clientsMax: max,
     seconds: Number(values.seconds ?? 1e9),
-    off: values.off.filter((name) => name !== 'nothing').map((name) => oneOf(name, SWITCHES)),
+    off: values.off.map((name) => oneOf(name, SWITCHES)),
     fault: values.fault === undefined ? null : oneOf(values.fault, FAULTS),
     isVerbose: values.verbose,
     lines: Number(values.lines),

@@ -25,6 +25,9 @@ import type { Step } from './history.ts';
 import { nameOf } from './kernel.ts';
 import { type Model, PAGE } from './model.ts';
 
+/** The names of all xattrs that programs use (programs.ts). */
+export const XATTRS: readonly string[] = ['user.x', 'user.y'];
+
 const TREE = 5;
 const ROOT_INO = 256;
 const NONE = 'none';
@@ -159,6 +162,7 @@ export class Journal {
     before: readonly string[],
     node: number,
     isData: boolean,
+    isLost: (key: string) => boolean,
   ): void {
     const nodes = new Set(keys.map(nodeOfKey));
     for (const touched of nodes) {
@@ -167,6 +171,7 @@ export class Journal {
     }
     const changes: Change[] = [];
     for (const [at, key] of keys.entries()) {
+      if (isLost(key)) continue;
       const after = modelText(model, key);
       if (after !== before[at]) changes.push({ key, before: before[at]!, after });
     }
@@ -175,6 +180,13 @@ export class Journal {
     const place = isData ? Infinity : writeBack.open.place;
     this.#entries.push({ isData, node, takesData, changes, nodes, place });
     if (this.#entries.length % 64 === 0) this.#prune();
+  }
+
+  /** Objects that a refused batch concerned: what is left of them is no past state. */
+  forget(isLost: (key: string) => boolean): void {
+    this.#entries = this.#entries
+      .map((entry) => ({ ...entry, changes: entry.changes.filter(({ key }) => !isLost(key)) }))
+      .filter((entry) => entry.changes.length > 0);
   }
 
   #prune(): void {
@@ -196,9 +208,10 @@ export class Journal {
   /**
    * The session is over: finds out what of it was applied, and lets the model follow.
    *
+   * @param isKnownElsewhere - whether another client has seen an inode: it may have it open, nameless or not
    * @returns what is wrong, or null
    */
-  async settle(model: Model, volume: MemoryVolume): Promise<string | null> {
+  settle(model: Model, volume: MemoryVolume, isKnownElsewhere: (node: number) => boolean): string | null {
     const entries = this.#entries;
     this.#entries = [];
     const last = new Map<string, string>();
@@ -212,7 +225,7 @@ export class Journal {
     const now = new Map<string, string>();
     const fixed = new Set<string>();
     for (const key of last.keys()) {
-      now.set(key, await volumeText(volume, key));
+      now.set(key, volumeText(volume, key));
       if (this.#last.get(nodeOfKey(key)) !== this) fixed.add(key);
     }
     const wrong = findPrefix(entries, first, now, fixed);
@@ -221,12 +234,12 @@ export class Journal {
     for (const entry of entries) {
       for (const node of entry.nodes) if (this.#last.get(node) === this) nodes.add(node);
     }
-    await follow(model, volume, last.keys(), nodes);
+    follow(model, volume, last.keys(), nodes);
     for (const [key, text] of first) {
       if (key[0] !== 'm' || text !== NONE || fixed.has(key)) continue;
       // Never seen by anybody else: its number may be given again.
       const node = Number(key.slice(2));
-      if (model.get(node)?.nlink === 0) model.inodes.delete(node);
+      if (model.get(node)?.nlink === 0 && !isKnownElsewhere(node)) model.inodes.delete(node);
     }
     return null;
   }
@@ -307,7 +320,7 @@ function nodeOfIno(ino: number): number {
 }
 
 /** An object of the volume as text. */
-async function volumeText(volume: MemoryVolume, key: string): Promise<string> {
+function volumeText(volume: MemoryVolume, key: string): string {
   const { items } = volume;
   const rest = key.slice(2);
   const slash = rest.indexOf('/');
@@ -323,7 +336,7 @@ async function volumeText(volume: MemoryVolume, key: string): Promise<string> {
   if (key[0] === 'm') return metaText(mode, nlink, (mode & 0o170000) === 0o040000 ? size : 0);
   if (key[0] === 'x') return volumeXattr(volume, ino, text) ?? '';
   let sum = 0;
-  for (const page of await volumePages(volume, ino, size)) sum = crc32(page, sum);
+  for (const page of volumePages(volume, ino, size)) sum = crc32(page, sum);
   return dataText(size, sum);
 }
 
@@ -346,11 +359,9 @@ function volumeXattr(volume: MemoryVolume, ino: number, text: string): string | 
   return Buffer.from(items.bytes.subarray(start, start + length)).toString('latin1');
 }
 
-async function volumePages(volume: MemoryVolume, ino: number, size: number): Promise<Uint8Array[]> {
+function volumePages(volume: MemoryVolume, ino: number, size: number): Uint8Array[] {
   if (size === 0) return [];
-  const { bytes } = await volume.readData([
-    { tree: TREE, ino, offset: 0, length: Math.ceil(size / PAGE) * PAGE },
-  ]);
+  const bytes = volume.fileBytes(TREE, ino, 0, Math.ceil(size / PAGE) * PAGE);
   const pages: Uint8Array[] = [];
   for (let at = 0; at < bytes.length; at += PAGE) pages.push(Uint8Array.from(bytes.subarray(at, at + PAGE)));
   const last = pages.at(-1)!;
@@ -359,51 +370,63 @@ async function volumePages(volume: MemoryVolume, ino: number, size: number): Pro
 }
 
 /** Makes the model hold what the volume holds of some inodes, as far as it can be different. */
-async function follow(
-  model: Model,
-  volume: MemoryVolume,
-  keys: Iterable<string>,
-  nodes: ReadonlySet<number>,
-): Promise<void> {
-  const { items } = volume;
+function follow(model: Model, volume: MemoryVolume, keys: Iterable<string>, nodes: ReadonlySet<number>): void {
   for (const key of keys) {
     const node = nodeOfKey(key);
-    const inode = model.get(node);
-    if (inode === undefined || !nodes.has(node)) continue;
+    if (!nodes.has(node)) continue;
     const text = key.slice(key.indexOf('/') + 1);
-    if (key[0] === 'n') {
-      const target = volumeName(volume, inoOf(node), text);
-      if (target === 0) inode.names.delete(text);
-      else inode.names.set(text, target);
-      model.onName(node, text, target !== 0);
-      const child = model.get(target);
-      if (child?.isDirectory === true) child.parent = node;
-    } else if (key[0] === 'x') {
-      const value = volumeXattr(volume, inoOf(node), text);
-      if (value === undefined) inode.xattrs.delete(text);
-      else inode.xattrs.set(text, value);
-    }
+    if (key[0] === 'n') followName(model, volume, node, text);
+    else if (key[0] === 'x') followXattr(model, volume, node, text);
   }
-  for (const node of nodes) {
-    const ino = inoOf(node);
-    const inode = model.get(node);
-    if (inode === undefined) continue;
-    if (!items.find(TREE, ino, ItemType.inodeItem, 0)) {
-      inode.nlink = 0;
-      continue;
-    }
-    const { view, start } = items;
-    inode.mode = inodeMode(view, start);
-    inode.nlink = inodeNlink(view, start);
-    inode.size = inodeSize(view, start);
-    inode.atimeSec = inodeTimeSec(view, start, InodeField.atime);
-    inode.atimeNsec = inodeTimeNsec(view, start, InodeField.atime);
-    inode.mtimeSec = inodeTimeSec(view, start, InodeField.mtime);
-    inode.mtimeNsec = inodeTimeNsec(view, start, InodeField.mtime);
-    inode.ctimeSec = inodeTimeSec(view, start, InodeField.ctime);
-    inode.ctimeNsec = inodeTimeNsec(view, start, InodeField.ctime);
-    if (!inode.isFile) continue;
-    const pages = await volumePages(volume, ino, inode.size);
-    inode.pages = new Map(pages.map((page, index) => [index, page]));
+  for (const node of nodes) followInode(model, volume, node);
+}
+
+/** Makes the model hold what the volume holds under a name. */
+export function followName(model: Model, volume: MemoryVolume, dir: number, text: string): void {
+  const inode = model.get(dir);
+  if (inode === undefined) return;
+  const target = volumeName(volume, inoOf(dir), text);
+  if (target === 0) inode.names.delete(text);
+  else inode.names.set(text, target);
+  model.onName(dir, text, target !== 0);
+  const child = model.get(target);
+  if (child?.isDirectory === true) child.parent = dir;
+}
+
+/** Makes the model hold what the volume holds of an inode, but for a directory's names. */
+export function followNode(model: Model, volume: MemoryVolume, node: number): void {
+  for (const text of XATTRS) followXattr(model, volume, node, text);
+  followInode(model, volume, node);
+}
+
+function followXattr(model: Model, volume: MemoryVolume, node: number, text: string): void {
+  const inode = model.get(node);
+  if (inode === undefined) return;
+  const value = volumeXattr(volume, inoOf(node), text);
+  if (value === undefined) inode.xattrs.delete(text);
+  else inode.xattrs.set(text, value);
+}
+
+function followInode(model: Model, volume: MemoryVolume, node: number): void {
+  const { items } = volume;
+  const ino = inoOf(node);
+  const inode = model.get(node);
+  if (inode === undefined) return;
+  if (!items.find(TREE, ino, ItemType.inodeItem, 0)) {
+    inode.nlink = 0;
+    return;
   }
+  const { view, start } = items;
+  inode.mode = inodeMode(view, start);
+  inode.nlink = inodeNlink(view, start);
+  inode.size = inodeSize(view, start);
+  inode.atimeSec = inodeTimeSec(view, start, InodeField.atime);
+  inode.atimeNsec = inodeTimeNsec(view, start, InodeField.atime);
+  inode.mtimeSec = inodeTimeSec(view, start, InodeField.mtime);
+  inode.mtimeNsec = inodeTimeNsec(view, start, InodeField.mtime);
+  inode.ctimeSec = inodeTimeSec(view, start, InodeField.ctime);
+  inode.ctimeNsec = inodeTimeNsec(view, start, InodeField.ctime);
+  if (!inode.isFile) return;
+  const pages = volumePages(volume, ino, inode.size);
+  inode.pages = new Map(pages.map((page, index) => [index, page]));
 }

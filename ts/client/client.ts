@@ -27,7 +27,7 @@ import { NeighbourReader } from './file_reader.ts';
 import { logFile } from './file_writer.ts';
 import { Giver, type Giving } from './giver.ts';
 import { type KernelCache, NO_KERNEL } from './kernel_cache.ts';
-import { CACHE_BYTES_DEFAULT } from './limits.ts';
+import { CACHE_BYTES_DEFAULT, DIRTY_BYTES_MAX } from './limits.ts';
 import type { Operations } from './operations.ts';
 import { ClientOperations } from './ops/client_operations.ts';
 import { type Losses, lostRanges, RefusalFilter } from './refusal.ts';
@@ -60,6 +60,10 @@ export interface ClientOptions {
   readonly readOnly?: boolean;
   /** Bound of cached items and data, bytes. */
   readonly cacheBytes?: number;
+  /** Bound of bytes that are written and not applied; what the link moves in a moment without it. */
+  readonly dirtyBytesMax?: number;
+  /** Changes were refused and are lost; `given` resolves when everything about them has been given back. */
+  readonly onLost?: (losses: Losses, given: Promise<void>) => void;
   readonly counters?: MessageCounters;
   /** One line for people. */
   readonly log: (line: string) => void;
@@ -111,6 +115,8 @@ export class Client {
   #pingTimer: Timer | null = null;
   #leaseTimer: Timer | null = null;
   #isClosing = false;
+  /** When the session began, milliseconds of the clock: it holds nothing before a later request has been answered. */
+  readonly #begunMs: number;
 
   /** Connects and greets. @throws FsError, ConnectionError - why there is no session. */
   static async connect(options: ClientOptions): Promise<Client> {
@@ -149,6 +155,7 @@ export class Client {
     this.peer = peer;
     this.greeting = greeting;
     const { clock, crc32c } = options;
+    this.#begunMs = clock.nowMs();
     const core = new Core({
       clock,
       crc32c,
@@ -170,6 +177,7 @@ export class Client {
       clock,
       crc32c,
       items: core.items,
+      dirtyBytesMax: options.dirtyBytesMax ?? DIRTY_BYTES_MAX,
       logData: (beforeMs) => this.#logData(beforeMs),
       unloggedBytes: () => core.files.unloggedBytes,
       hasUnlogged: () => core.files.dirty.size > 0,
@@ -179,7 +187,12 @@ export class Client {
         options.log(
           `the server refused change ${refusal.index} of batch ${batch.number}: ${refusal.text} (errno ${refusal.errno})`,
         );
-        return new RefusalFilter(batch, refusal.index, (losses) => this.#onLost(losses, refusal.errno));
+        return new RefusalFilter(
+          batch,
+          refusal.index,
+          (tree, ino) => core.nodeOf(tree, ino),
+          (losses) => this.#onLost(losses, refusal.errno),
+        );
       },
     });
     core.writeBack.start(peer, greeting.limits.batchesInFlight);
@@ -250,7 +263,9 @@ export class Client {
   /** Ends the session when the server has not answered anything that was sent in most of a lease. */
   #watchLease(): void {
     const { clock } = this.#options;
-    const untilMs = this.peer.answeredSentMs + this.greeting.leaseMs * TRUSTED_LEASE_PART;
+    // However long the answer to the greeting took.
+    const fromMs = Math.max(this.peer.answeredSentMs, this.#begunMs);
+    const untilMs = fromMs + this.greeting.leaseMs * TRUSTED_LEASE_PART;
     if (untilMs <= clock.nowMs()) {
       this.peer.close(Errno.ETIMEDOUT, 'the server has not answered for most of a lease');
       return;
@@ -309,7 +324,8 @@ export class Client {
       (node) => core.treeOf(node),
       (node) => core.inoOf(node),
     );
-    void this.#giver.give(ranges);
+    const given = this.#giver.giveLost(ranges);
+    this.#options.onLost?.(losses, given);
   }
 
   /** Makes every change up to now durable. @returns 0 or a negative errno. */

@@ -17,6 +17,7 @@
 // answered at once; only when a busy reader makes a second round necessary are they held back, and let go as soon as
 // the kernel does not come back.
 
+import { modeSatisfies } from '../coherency/mode.ts';
 import { countTransition, Transition } from '../coherency/transitions.ts';
 import {
   cutExtent,
@@ -63,6 +64,8 @@ export class Giver {
   readonly #peer: Peer;
   readonly #durations = new Map<string, Durations>();
   readonly #early = new Set<EarlyRelease>();
+  /** Resolves when all that refused batches left wrong has been given back; null when it has. */
+  #lossesGiven: Promise<unknown> | null = null;
 
   constructor(core: Core, peer: Peer) {
     this.#core = core;
@@ -91,16 +94,30 @@ export class Giver {
   }
 
   /** Brings the ranges down to their modes. Resolves when the release is sent. */
-  async give(ranges: readonly Giving[]): Promise<void> {
+  give(ranges: readonly Giving[]): Promise<void> {
+    return this.#timed(ranges, false);
+  }
+
+  /** Gives back what a refused batch left wrong: before anything of it that is still readable here is to others. */
+  giveLost(ranges: readonly Giving[]): Promise<void> {
+    const given = this.#timed(ranges, true);
+    const all = Promise.all([this.#lossesGiven, given]).then(() => {
+      if (this.#lossesGiven === all) this.#lossesGiven = null;
+    });
+    this.#lossesGiven = all;
+    return given;
+  }
+
+  async #timed(ranges: readonly Giving[], isLost: boolean): Promise<void> {
     const startMs = this.#core.clock.nowMs();
-    await this.#give(ranges);
+    await this.#give(ranges, isLost);
     const kind = ranges.some((range) => range.newMode === Mode.none) ? 'to none' : 'to read';
     const durations = this.#durations.get(kind) ?? new Durations();
     this.#durations.set(kind, durations);
     durations.add(this.#core.clock.nowMs() - startMs);
   }
 
-  async #give(asked: readonly Giving[]): Promise<void> {
+  async #give(asked: readonly Giving[], isLost: boolean): Promise<void> {
     const core = this.#core;
     const ranges = this.#withDirtied(asked);
     for (const range of ranges) {
@@ -126,11 +143,13 @@ export class Giver {
     const isDirty = place > writeBack.appliedPlace;
     countTransition(isDirty ? Transition.gaveDirty : Transition.gave);
     if (isDirty && !writeBack.isAllSent) await writeBack.whenApplied(place);
+    if (!isLost && this.#lossesGiven !== null) await this.#lossesGiven;
     if (core.ended === 0) {
       for (const range of gone) dropItems(core, range);
       dropData(core, gone);
-      if (place <= writeBack.appliedPlace) this.release(changes, ranges);
-      else void this.#releaseBehind(place, changes, ranges);
+      const now = this.#sinceLowered(changes);
+      if (place <= writeBack.appliedPlace) this.release(now, ranges);
+      else void this.#releaseBehind(place, now, ranges);
     }
     for (const range of ranges) core.setLeaving(range, -1);
     if (core.leaving.size === 0) core.givenLeaving.clear();
@@ -155,8 +174,25 @@ export class Giver {
     const isApplied = await writeBack.whenApplied(place);
     this.#early.delete(early);
     if (!early.isVoid || !isApplied) return;
+    await this.#lossesGiven;
     countTransition(Transition.releasedAgain);
-    this.#send(changes, open, writeBack.applied);
+    this.#send(this.#sinceLowered(changes), open, writeBack.applied);
+  }
+
+  /**
+   * The changes of a release as they must be sent some time after the grants were lowered, or once more. A release of
+   * what was given up of the ranges since did not count, as the server still holds them in the old mode: it goes with
+   * this.
+   */
+  #sinceLowered(changes: readonly ModeChange[]): ModeChange[] {
+    const now: ModeChange[] = [];
+    for (const change of changes) {
+      this.#core.held.forEachPiece(change, (start, end, mode) => {
+        const isLess = mode === undefined || modeSatisfies(change.newMode, mode);
+        now.push({ ...change, start, end, newMode: isLess ? (mode ?? Mode.none) : change.newMode });
+      });
+    }
+    return now;
   }
 
   /**

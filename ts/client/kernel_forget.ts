@@ -30,31 +30,32 @@ function partOf(
   return from < to ? { from, to } : null;
 }
 
-/** Visits the numbers of the directories that have their inode item in the range, and those cut by its ends. */
-function forEachDirectory(core: Core, range: TreeRange, visit: (ino: number) => void): void {
+/** The inodes with keys in the range of which the kernel can know more than attributes. */
+function inodesIn(core: Core, range: TreeRange, isWanted: (mode: number) => boolean): Set<number> {
   const { tree, start, end } = range;
-  const items = core.items;
-  visit(start.objectid);
-  if (
-    end.objectid !== start.objectid &&
-    compareKey({ objectid: end.objectid, type: 0, offset: 0 }, end) < 0
-  ) {
-    visit(end.objectid);
+  const { items } = core;
+  const found = new Set<number>([start.objectid]);
+  if (compareKey({ objectid: end.objectid, type: 0, offset: 0 }, end) < 0) found.add(end.objectid);
+  let isThere = items.seek(tree, start.objectid + 1, 0, 0);
+  while (isThere && items.objectid < end.objectid) {
+    if (items.type === ItemType.inodeItem && isWanted(inodeMode(items.view, items.start)))
+      found.add(items.objectid);
+    isThere = items.next();
   }
-  const inner: number[] = [];
-  let found = items.seek(tree, start.objectid + 1, 0, 0);
-  while (found && items.objectid < end.objectid) {
-    if (items.type === ItemType.inodeItem && isDirectory(inodeMode(items.view, items.start))) {
-      inner.push(items.objectid);
-    }
-    found = items.next();
-  }
-  for (const ino of inner) visit(ino);
+  // Of others parts are held without the inode item, perhaps only the absence of a name: there a held piece begins or ends.
+  core.held.forEachIn(range, (from, to) => {
+    if (from.type > 0 || from.offset > 0) found.add(from.objectid);
+    if (to.type > 0 || to.offset > 0) found.add(to.objectid);
+    return true;
+  });
+  return found;
 }
 
-/** Queues everything that the kernel must forget of these ranges. */
+/** Queues everything that the kernel must forget of these ranges, which are still held. */
 export function forgetRanges(core: Core, ranges: readonly TreeRange[]): void {
-  for (const range of ranges) forEachDirectory(core, range, (ino) => forgetNames(core, range, ino));
+  for (const range of ranges) {
+    for (const ino of inodesIn(core, range, isDirectory)) forgetNames(core, range, ino);
+  }
   for (const range of ranges) forgetInodes(core, range);
 }
 
@@ -68,8 +69,6 @@ function forgetNames(core: Core, range: TreeRange, ino: number): void {
 
 function forgetInodes(core: Core, range: TreeRange): void {
   const { tree, start, end } = range;
-  const items = core.items;
-  const first = core.nodeOf(tree, start.objectid);
   const isFirstIn = compareKey(start, { objectid: start.objectid, type: ItemType.inodeItem, offset: 2 }) < 0;
   const isLastIn = compareKey({ objectid: end.objectid, type: ItemType.inodeItem, offset: 0 }, end) < 0;
   forgetSpan(
@@ -78,15 +77,7 @@ function forgetInodes(core: Core, range: TreeRange): void {
     isFirstIn ? start.objectid : start.objectid + 1,
     isLastIn ? end.objectid + 1 : end.objectid,
   );
-  if (first !== 0) forgetContent(core, range, start.objectid);
-  let found = items.seek(tree, start.objectid + 1, 0, 0);
-  const inodes: number[] = [];
-  while (found && items.objectid < end.objectid) {
-    if (items.type === ItemType.inodeItem) inodes.push(items.objectid);
-    found = items.next();
-  }
-  for (const ino of inodes) forgetContent(core, range, ino);
-  if (end.objectid !== start.objectid) forgetContent(core, range, end.objectid);
+  for (const ino of inodesIn(core, range, (mode) => !isDirectory(mode))) forgetContent(core, range, ino);
 }
 
 /** Attributes of the inodes `[from, to)`. */

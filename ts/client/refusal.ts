@@ -16,7 +16,6 @@ import { changesCost } from '../wire/space.ts';
 import type { Batch } from './batch.ts';
 import type { PendingRun } from './file_state.ts';
 import type { Giving } from './giver.ts';
-import { nodeOf } from './node_id.ts';
 import type { BatchFilter } from './write_back.ts';
 
 /** An entry of a directory whose prediction is wrong. */
@@ -58,9 +57,17 @@ export class RefusalFilter implements BatchFilter {
   readonly #refusedIndex: number;
   /** No change is named: the batch as a whole cannot be applied. */
   readonly #isWhole: boolean;
+  readonly #nodeOf: (tree: number, ino: number) => number;
   readonly #onFinish: (losses: Losses) => void;
 
-  constructor(batch: Batch, index: number, onFinish: (losses: Losses) => void) {
+  /** @param nodeOf - the kernel's number of an inode */
+  constructor(
+    batch: Batch,
+    index: number,
+    nodeOf: (tree: number, ino: number) => number,
+    onFinish: (losses: Losses) => void,
+  ) {
+    this.#nodeOf = nodeOf;
     this.#refused = batch;
     this.#refusedIndex = index;
     this.#isWhole = index >= batch.log.count;
@@ -73,7 +80,7 @@ export class RefusalFilter implements BatchFilter {
     const reader = new ChangeReader(batch.changes());
     const born = new Set<number>();
     for (let at = 0; at <= index && reader.next(); at++) {
-      const node = nodeOf(reader.tree, reader.ino);
+      const node = this.#nodeOf(reader.tree, reader.ino);
       if (reader.kind === ChangeKind.newInode) born.add(node);
       if (at === index && reader.kind === ChangeKind.addName && born.has(node)) this.#unborn.add(node);
     }
@@ -107,7 +114,7 @@ export class RefusalFilter implements BatchFilter {
 
   #dependsOnLost(reader: ChangeReader): boolean {
     const { tree, bytes, kind } = reader;
-    const node = nodeOf(tree, reader.ino);
+    const node = this.#nodeOf(tree, reader.ino);
     if (this.#unborn.has(node)) return true;
     if (this.#torn.has(node)) {
       if (kind === ChangeKind.putData || kind === ChangeKind.cut || kind === ChangeKind.preallocate)
@@ -117,11 +124,11 @@ export class RefusalFilter implements BatchFilter {
     if (kind !== ChangeKind.addName && kind !== ChangeKind.removeName && kind !== ChangeKind.rename) {
       return false;
     }
-    if (this.#unborn.has(nodeOf(tree, reader.dir))) return true;
+    if (this.#unborn.has(this.#nodeOf(tree, reader.dir))) return true;
     if (this.#names.has(nameId(tree, reader.dir, bytes, reader.nameStart, reader.nameLength))) return true;
     if (kind !== ChangeKind.rename) return false;
     return (
-      this.#unborn.has(nodeOf(tree, reader.targetDir)) ||
+      this.#unborn.has(this.#nodeOf(tree, reader.targetDir)) ||
       this.#names.has(nameId(tree, reader.targetDir, bytes, reader.targetStart, reader.targetLength))
     );
   }
@@ -129,7 +136,7 @@ export class RefusalFilter implements BatchFilter {
   /** Remembers what a dropped change leaves wrong. */
   #lose(reader: ChangeReader): void {
     const { tree, kind } = reader;
-    const node = nodeOf(tree, reader.ino);
+    const node = this.#nodeOf(tree, reader.ino);
     this.#inodes.add(node);
     if (kind === ChangeKind.newInode) {
       this.#unborn.add(node);
@@ -147,7 +154,7 @@ export class RefusalFilter implements BatchFilter {
   #loseName(reader: ChangeReader, dir: number, index: number, start: number, length: number): void {
     const { tree, bytes } = reader;
     this.#names.add(nameId(tree, dir, bytes, start, length));
-    this.#inodes.add(nodeOf(tree, dir));
+    this.#inodes.add(this.#nodeOf(tree, dir));
     const name = bytes.slice(start, start + length);
     this.#lostNames.push({ tree, dir, index, name, hash: nameHash(name) });
   }

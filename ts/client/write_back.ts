@@ -26,7 +26,6 @@ import type { ItemCache } from './item_cache.ts';
 import {
   BATCH_TARGET_BYTES,
   BATCH_TARGET_CHANGES,
-  DIRTY_BYTES_MAX,
   DIRTY_BYTES_MIN,
   DIRTY_WINDOW_MS,
   WRITE_BACK_AGE_MS,
@@ -37,6 +36,8 @@ export interface WriteBackOptions {
   readonly clock: Clock;
   readonly crc32c: Crc32c;
   readonly items: ItemCache;
+  /** Most bytes that may be written and not applied. */
+  readonly dirtyBytesMax: number;
   /** Puts file data into the log that was written at or before this time; all with Infinity. */
   readonly logData: (writtenBeforeMs: number) => void;
   /** Bytes of files that are not in the log yet. */
@@ -102,10 +103,11 @@ export class WriteBack {
   /** For the rate of the link. */
   #windowStartMs = 0;
   #windowBytes = 0;
-  #dirtyMax = DIRTY_BYTES_MIN;
+  #dirtyMax: number;
 
   constructor(options: WriteBackOptions) {
     this.#options = options;
+    this.#dirtyMax = Math.min(DIRTY_BYTES_MIN, options.dirtyBytesMax);
     this.open = new Batch(1, new ChangeLog());
     options.items.batch = 1;
   }
@@ -338,7 +340,8 @@ export class WriteBack {
     if (elapsedMs < DIRTY_WINDOW_MS) return;
     const moved = (this.#windowBytes * DIRTY_WINDOW_MS) / elapsedMs;
     // Falls slowly, so that a pause between bursts does not close the window.
-    this.#dirtyMax = Math.min(DIRTY_BYTES_MAX, Math.max(DIRTY_BYTES_MIN, moved * 2, this.#dirtyMax * 0.9));
+    const { dirtyBytesMax } = this.#options;
+    this.#dirtyMax = Math.min(dirtyBytesMax, Math.max(DIRTY_BYTES_MIN, moved * 2, this.#dirtyMax * 0.9));
     this.#windowStartMs = nowMs;
     this.#windowBytes = 0;
   }

@@ -143,6 +143,11 @@ export class GrantTable {
     return this.#holders.size;
   }
 
+  /** The session that keeps what it is given; null if none does. */
+  get keeper(): number | null {
+    return this.#keeper;
+  }
+
   /** Ranges that a session holds. */
   heldBy(session: number): number {
     return this.#sessions.get(session)?.held.size ?? 0;

@@ -60,6 +60,13 @@ export class Holder {
     this.#held.forEachIn(range, visit);
   }
 
+  /** Visits the parts of `range`, those that are not held with undefined. */
+  forEachPiece(range: TreeRange, visit: (start: Key, end: Key, mode: Mode | undefined) => void): void {
+    this.#held.forEachPiece(range, (start, end, mode) => {
+      visit(start, end, mode);
+    });
+  }
+
   /** Visits everything held, trees and keys in rising order. */
   forEach(visit: (tree: number, start: Key, end: Key, mode: Mode) => void): void {
     this.#held.forEach(visit);

@@ -16,7 +16,6 @@ import {
   INODE_NUMBER_MAX,
   OPEN_INODES_MAX,
   RANGES_MAX,
-  SESSION_RANGES_MAX,
   SPACE_WANTED_MAX,
   WAITERS_MAX,
   WIDE_INODES_MAX,
@@ -120,8 +119,9 @@ async function answer(
     body,
   );
   state.table.announce(operation);
-  const excess = state.table.heldBy(session.id) - SESSION_RANGES_MAX;
-  if (excess > 0) state.table.shed(session.id, excess + SESSION_RANGES_MAX / 8);
+  const { sessionRangesMax } = state;
+  const excess = state.table.heldBy(session.id) - sessionRangesMax;
+  if (excess > 0) state.table.shed(session.id, excess + Math.floor(sessionRangesMax / 8));
   state.deliver();
 }
 

@@ -27,7 +27,7 @@ export async function onGreeting(
   requireVersion(greeting);
   const root = await findExportRoot(state.volume, greeting.path, state.crc32c);
   // A client that just went away, perhaps this very one, may leave its last batches with the volume.
-  while (state.ending.size > 0) await Promise.all(state.ending);
+  while (state.leaving.size > 0) await Promise.all(state.leaving);
   if (peer.closed !== null) return null;
   if (state.stopping) throw new FsError(Errno.EBUSY, 'the server is stopping');
   if (state.sessions.size >= state.sessionsMax) {
@@ -69,7 +69,15 @@ function requireVersion({ versionMin, versionMax }: Greeting): void {
 function open(state: ServerState, peer: Peer, greeting: Greeting, root: Session['root']): Session {
   const id = state.newSessionId();
   const { clientName, readOnly } = greeting;
-  const session = new Session({ id, number: BigInt(id), peer, clientName, root, readOnly });
+  const session = new Session({
+    id,
+    number: BigInt(id),
+    peer,
+    clientName,
+    root,
+    readOnly,
+    openedMs: state.clock.nowMs(),
+  });
   state.sessions.set(id, session);
   state.table.openSession(id);
   state.log(`session ${id}: ${clientName} from ${peer.transport.peerName} mounts ${root.tree}:${root.ino}`);

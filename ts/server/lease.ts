@@ -41,7 +41,7 @@ export class LeaseKeeper {
     if (nowMs - this.#lastLookMs > 2 * this.#intervalMs) this.#renewedMs = nowMs;
     this.#lastLookMs = nowMs;
     for (const session of sessions.values()) {
-      const silentMs = nowMs - Math.max(session.peer.lastReceivedMs, this.#renewedMs);
+      const silentMs = nowMs - Math.max(session.peer.lastReceivedMs, session.openedMs, this.#renewedMs);
       if (session.closing || silentMs <= leaseMs) continue;
       log(`session ${session.id}: evicted after ${Math.round(silentMs)} ms of silence`);
       session.peer.close(Errno.ETIMEDOUT, `the lease of ${leaseMs} ms has ended`);

@@ -5,6 +5,7 @@
 
 import type { Operation } from '../coherency/grant_table.ts';
 import type { TreeInode } from '../wire/message.ts';
+import { KEEP_MS } from '../util/limits.ts';
 import type { Peer } from '../wire/peer.ts';
 
 export interface SessionOptions {
@@ -14,6 +15,7 @@ export interface SessionOptions {
   readonly clientName: string;
   readonly root: TreeInode;
   readonly readOnly: boolean;
+  readonly openedMs: number;
 }
 
 export class Session {
@@ -34,12 +36,16 @@ export class Session {
   durable = 0;
   /** When it last wanted to write, milliseconds of the clock. */
   wroteMs: number = -Infinity;
+  /** For how long it may keep what others want, milliseconds: longer each time that it was too short for a far client. */
+  keepMs: number = KEEP_MS;
   /** Its connection is gone; it ends when its last batch is applied. */
   closing = false;
   /** Its acquires that wait for grants. */
   readonly operations: Set<Operation> = new Set();
   /** Number of the last batch that was refused. */
   refused = 0;
+  /** When it was opened, milliseconds of the clock: its lease does not begin before, however long its greeting waited. */
+  readonly openedMs: number;
   #batches = 0;
   #turn: Promise<unknown> = Promise.resolve();
   #idle: (() => void)[] = [];
@@ -52,6 +58,7 @@ export class Session {
     this.clientName = options.clientName;
     this.root = options.root;
     this.readOnly = options.readOnly;
+    this.openedMs = options.openedMs;
   }
 
   /** Batches in the hands of the volume. */

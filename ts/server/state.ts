@@ -13,9 +13,11 @@ import { Durations } from '../util/durations.ts';
 import {
   COMMIT_DIRTY_BYTES,
   COMMIT_INTERVAL_MS,
+  KEEP_LONGEST_MS,
   KEEP_MS,
   LEASE_MS,
   RANGES_MAX,
+  SESSION_RANGES_MAX,
   SESSIONS_MAX,
 } from '../util/limits.ts';
 import type { TreeRange } from '../util/range.ts';
@@ -35,6 +37,8 @@ export interface ServerOptions {
   readonly log: (line: string) => void;
   /** Sessions at a time; SESSIONS_MAX without it. */
   readonly sessionsMax?: number;
+  /** Ranges that a session may hold; SESSION_RANGES_MAX without it. */
+  readonly sessionRangesMax?: number;
   /** Milliseconds after which a silent session loses its grants. */
   readonly leaseMs?: number;
   readonly commitIntervalMs?: number;
@@ -51,6 +55,7 @@ export class ServerState {
   readonly epoch: bigint;
   readonly log: (line: string) => void;
   readonly sessionsMax: number;
+  readonly sessionRangesMax: number;
   readonly leaseMs: number;
   readonly startedMs: number;
   readonly counters: MessageCounters = new MessageCounters();
@@ -63,6 +68,8 @@ export class ServerState {
   readonly writableTrees: readonly number[];
   /** By `Session.id`. */
   readonly sessions: Map<number, Session> = new Map();
+  /** Sessions whose last batches, or last of all deletes, are with the volume: nobody joins meanwhile. */
+  readonly leaving: Set<Promise<unknown>> = new Set();
   /** Sessions that are being wound up. */
   readonly ending: Set<Promise<void>> = new Set();
   /** The server takes no more sessions. */
@@ -89,6 +96,7 @@ export class ServerState {
     this.epoch = options.epoch;
     this.log = options.log;
     this.sessionsMax = options.sessionsMax ?? SESSIONS_MAX;
+    this.sessionRangesMax = options.sessionRangesMax ?? SESSION_RANGES_MAX;
     this.leaseMs = options.leaseMs ?? LEASE_MS;
     this.startedMs = options.clock.nowMs();
     this.writableTrees = options.volume.writableTrees();
@@ -168,19 +176,27 @@ export class ServerState {
   }
 
   /** A session that keeps what it was given has so much time to say that it is done. */
-  #boundKeeping(session: number): void {
+  #boundKeeping(id: number): void {
     this.keepings++;
     this.#keepTimer?.cancel();
-    this.#keepTimer = this.clock.setTimer(KEEP_MS, () => {
-      this.log(`session ${session}: kept its grants for ${KEEP_MS} ms and is not done`);
-      this.table.done(session);
+    const session = this.sessions.get(id);
+    const keepMs = session?.keepMs ?? KEEP_MS;
+    this.#keepTimer = this.clock.setTimer(keepMs, () => {
+      if (this.table.keeper !== id) return;
+      this.log(`session ${id}: kept its grants for ${keepMs} ms and is not done`);
+      if (session !== undefined) session.keepMs = Math.min(2 * keepMs, KEEP_LONGEST_MS);
+      this.table.done(id);
       this.deliver();
     });
   }
 
   /** A session says that it is done with what it kept. */
-  endKeeping(session: number): void {
-    this.table.done(session);
+  endKeeping(id: number): void {
+    if (this.table.keeper !== id) return;
+    this.#keepTimer?.cancel();
+    const session = this.sessions.get(id);
+    if (session !== undefined) session.keepMs = Math.max(KEEP_MS, session.keepMs / 2);
+    this.table.done(id);
     this.deliver();
   }
 

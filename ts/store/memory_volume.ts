@@ -157,7 +157,7 @@ export class MemoryVolume implements Volume {
       if (!this.items.find(tree, ino, ItemType.inodeItem, 0)) {
         throw new FsError(Errno.ENOENT, `tree ${tree} has no inode ${ino}`);
       }
-      return this.#readFile(tree, ino, offset, Math.ceil(length / SECTOR) * SECTOR);
+      return this.fileBytes(tree, ino, offset, Math.ceil(length / SECTOR) * SECTOR);
     });
     const bytes = Buffer.concat(parts);
     const checksums = Buffer.alloc((bytes.length / SECTOR) * 4);
@@ -379,7 +379,8 @@ export class MemoryVolume implements Volume {
     return sector;
   }
 
-  #readFile(tree: number, ino: number, offset: number, length: number): Buffer {
+  /** Bytes of a file, whole sectors: for tests to look at. */
+  fileBytes(tree: number, ino: number, offset: number, length: number): Buffer {
     const bytes = Buffer.alloc(length);
     const inline = this.#inlineBytes(tree, ino);
     if (inline !== null) {

@@ -80,6 +80,8 @@ export const SESSION_RANGES_MAX = 32_768;
 export const WAITERS_MAX = 65_536;
 /** Time for which a session may keep what others want from it, to get one operation done, milliseconds. */
 export const KEEP_MS = 1000;
+/** The same for one that was never done in time: a client some seconds away must get through too. */
+export const KEEP_LONGEST_MS = 16_000;
 /** Bytes of items to which a wide want is widened: a directory of 1,000 files, 1 ms at 1 Gbit/s. */
 export const WIDE_BYTES: number = 128 * KIB;
 /** Inode numbers that a wide want may span: never the whole tree, however empty it is. */

@@ -93,7 +93,21 @@ function make(
   core.setNextIndex(dirNode, index + 1);
   writeBack.changed();
   core.topUp(tree);
-  return core.fillAttr(tree, ino, out);
+  return fillEntry(core, tree, dir, hash, ino, out);
+}
+
+/** Fills `out` for a new name: the kernel may keep it only if it may keep the name as well as the inode. */
+function fillEntry(
+  core: Core,
+  tree: number,
+  dir: number,
+  hash: number,
+  ino: number,
+  out: AttrOut,
+): number {
+  const result = core.fillAttr(tree, ino, out);
+  if (!core.isLasting(tree, dir, ItemType.dirItem, hash)) out.cacheable = false;
+  return result;
 }
 
 /** Why a name cannot be added, from what is held. */
@@ -218,7 +232,7 @@ export function link(core: Core, node: number, dirNode: number, name: Uint8Array
   core.setNextIndex(dirNode, index + 1);
   core.orphans.delete(node);
   writeBack.changed();
-  return core.fillAttr(tree, ino, out);
+  return fillEntry(core, tree, dir, hash, ino, out);
 }
 
 /** Why an inode can have no other name. */

@@ -50,6 +50,8 @@ export function open(core: Core, node: number, flags: number): number {
   // One whose last name another client has just taken away can be opened all the same, as on a local disk: the server
   // drops it when no grant of it is left and nobody says that it is open.
   if (isDirectory(mode) && (flags & OpenFlags.write) !== 0) return -Errno.EISDIR;
+  // Asked before anything is changed: an open that misses something runs again, and must not truncate twice.
+  if ((flags & OpenFlags.write) !== 0 && isRegular(mode) && !core.mayDirtyPages(node, tree, ino)) return MISS;
   if (truncates && isRegular(mode)) {
     if (!core.needBytesFrom(tree, ino, 0)) return MISS;
     if (!needCapability(core, node) || !core.needRoom()) return MISS;
@@ -59,7 +61,6 @@ export function open(core: Core, node: number, flags: number): number {
     cutToNothing(core, core.files.make(node, tree, ino), core.stamp.sec, core.stamp.nsec);
     core.writeBack.dataWritten();
   }
-  if ((flags & OpenFlags.write) !== 0 && isRegular(mode) && !core.mayDirtyPages(node, tree, ino)) return MISS;
   const file = core.files.make(node, tree, ino);
   file.opens++;
   if ((flags & OpenFlags.write) !== 0) file.writers++;
