@@ -22,6 +22,7 @@ import type { Crc32c } from '../util/crc32c.ts';
 import { Errno } from '../util/errno.ts';
 import type { TreeRange } from '../util/range.ts';
 import { RangeForest } from '../util/range_map.ts';
+import { isPlanted } from '../util/test_faults.ts';
 import { Mode } from '../wire/message.ts';
 import { Contention } from './contention.ts';
 import type { FileState } from './file_state.ts';
@@ -349,7 +350,7 @@ export class Core {
   /** Whether the kernel may keep what lies under a key without limit. */
   isLasting(tree: number, objectid: number, type: number, offset: number): boolean {
     if (this.contention.has(this.nodeOf(tree, objectid))) return false;
-    return this.leaving.get(tree, objectid, type, offset) === undefined;
+    return this.leaving.get(tree, objectid, type, offset) === undefined || isPlanted('lasting-while-leaving');
   }
 
   /** Whether keys that are being given back lie in `[start, end)` of one type of an inode's. */
@@ -376,7 +377,7 @@ export class Core {
    * must be held for writing first; and nothing of them may be on its way back.
    */
   mayDirtyPages(node: number, tree: number, ino: number): boolean {
-    if ((this.files.get(node)?.writers ?? 0) > 0) return true;
+    if ((this.files.get(node)?.writers ?? 0) > 0 || isPlanted('dirty-under-read')) return true;
     RANGE.tree = tree;
     setKey(RANGE.start, ino, ItemType.extentData, 0);
     setKey(RANGE.end, ino, ItemType.extentData + 1, 0);
