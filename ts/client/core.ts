@@ -349,8 +349,9 @@ export class Core {
 
   /** Whether the kernel may keep what lies under a key without limit. */
   isLasting(tree: number, objectid: number, type: number, offset: number): boolean {
+    if (isPlanted('always-lasting')) return true;
     if (this.contention.has(this.nodeOf(tree, objectid))) return false;
-    return this.leaving.get(tree, objectid, type, offset) === undefined || isPlanted('lasting-while-leaving');
+    return this.leaving.get(tree, objectid, type, offset) === undefined;
   }
 
   /** Whether keys that are being given back lie in `[start, end)` of one type of an inode's. */

@@ -133,6 +133,7 @@ export class RequestServer {
       return;
     }
     // In this very turn: the client has noted what this operation lacks, and the next one would overwrite it.
+    copy.waitsForOthers = this.operations!.waitsForOthers();
     void this.rerun(copy, handler);
   }
 
@@ -152,6 +153,7 @@ export class RequestServer {
         this.makeUpFor(copy);
         break;
       }
+      copy.waitsForOthers = operations.waitsForOthers();
       this.parked.put(copy);
     }
     operations.done(tries);
@@ -160,7 +162,7 @@ export class RequestServer {
   /** Forgets the page that an invalidation had to leave out while this request kept it locked. */
   private makeUpFor(copy: RequestView): void {
     const page = ParkedRequests.pageLeftOut(copy);
-    if (page !== null && !isPlanted('no-make-up')) this.kernel.forgetBytes(copy.node, page.start, page.end);
+    if (page !== null) this.kernel.forgetBytes(copy.node, page.start, page.end);
   }
 
   private answer(request: RequestView, error: number): void {

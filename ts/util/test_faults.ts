@@ -24,16 +24,16 @@ export type TestFault =
   | 'wait-for-names'
   /** The kernel is told to drop pages that unanswered READs and WRITEs keep locked. */
   | 'locked-pages-too'
-  /** The page of a WRITE that an invalidation left out is not invalidated after its answer. */
-  | 'no-make-up'
+  /** The page of a WRITE that waits for nobody else is left out of an invalidation too. */
+  | 'leave-out-all-writes'
   /** Absent names that the kernel was told of are not remembered. */
   | 'forget-absent-names'
   /** Names that fall out of the table of given names are not expired. */
   | 'evicted-names-stay'
   /** The kernel may keep listings. */
   | 'keep-listings'
-  /** What is answered while its range is leaving may be kept without limit. */
-  | 'lasting-while-leaving'
+  /** What is answered may be kept without limit, though its range is leaving or contended. */
+  | 'always-lasting'
   /** A READ of pages that are leaving waits for what it lacks like any other. */
   | 'leaving-reads-wait'
   /** A file that is open for writing may have pages of bytes held only to read. */
