@@ -22,6 +22,7 @@ import type { Crc32c } from '../util/crc32c.ts';
 import { Errno } from '../util/errno.ts';
 import type { TreeRange } from '../util/range.ts';
 import { RangeForest } from '../util/range_map.ts';
+import { isPlanted } from '../util/test_faults.ts';
 import { Mode } from '../wire/message.ts';
 import { Contention } from './contention.ts';
 import type { FileState } from './file_state.ts';
@@ -354,6 +355,7 @@ export class Core {
 
   /** Whether the kernel may keep what lies under a key without limit. */
   isLasting(tree: number, objectid: number, type: number, offset: number): boolean {
+    if (isPlanted('always-lasting')) return true;
     if (this.contention.has(this.nodeOf(tree, objectid))) return false;
     return this.leaving.get(tree, objectid, type, offset) === undefined;
   }
@@ -382,7 +384,7 @@ export class Core {
    * must be held for writing first; and nothing of them may be on its way back.
    */
   mayDirtyPages(node: number, tree: number, ino: number): boolean {
-    if ((this.files.get(node)?.writers ?? 0) > 0) return true;
+    if ((this.files.get(node)?.writers ?? 0) > 0 || isPlanted('dirty-under-read')) return true;
     RANGE.tree = tree;
     setKey(RANGE.start, ino, ItemType.extentData, 0);
     setKey(RANGE.end, ino, ItemType.extentData + 1, 0);

@@ -248,7 +248,7 @@ export class Giver {
         const isDerivedIn =
           compareKey(range.start, { objectid: ino, type: ItemType.inodeItem, offset: DERIVED }) <= 0 &&
           compareKey({ objectid: ino, type: ItemType.inodeItem, offset: DERIVED }, range.end) < 0;
-        if (writers === 0 || !isDerivedIn) continue;
+        if (writers === 0 || !isDerivedIn || isPlanted('derived-alone')) continue;
         const start = { objectid: ino, type: ItemType.extentData, offset: 0 };
         const end = { objectid: ino, type: ItemType.extentData + 1, offset: 0 };
         more.push({ tree, start, end, newMode: Mode.read });

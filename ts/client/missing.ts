@@ -50,6 +50,13 @@ export class Missing {
     );
   }
 
+  /** Whether it may be with another client: all but what the server itself gives or takes. */
+  get waitsForOthers(): boolean {
+    const { wants, space, inodes, isHeldBack, isLeaving } = this;
+    // Space and numbers may come with an acquire that waits for grants.
+    return wants.length > 0 || space > 0 || inodes > 0 || isHeldBack || isLeaving;
+  }
+
   want(
     tree: number,
     startObjectid: number,

@@ -174,6 +174,12 @@ export interface Operations {
    */
   fetchMissing(tries: number): Promise<number>;
 
+  /**
+   * Whether what the operation that just returned MISS noted may be with another client, which may be waiting for this
+   * one. To be asked before `fetchMissing`.
+   */
+  waitsForOthers(): boolean;
+
   /** An operation that had missed something `tries` times is over. */
   done(tries: number): void;
 

@@ -140,7 +140,7 @@ export const OutBytes = {
 } as const;
 
 /** Flags of the reply to OPEN, CREATE and OPENDIR. */
-export const FOpen = { directIo: 1, keepCache: 2, noFlush: 32 } as const;
+export const FOpen = { directIo: 1, keepCache: 2, cacheDir: 8, noFlush: 32 } as const;
 
 /** Bits of the fields named after them. */
 export const OPEN_KILL_SUIDGID = 1;

@@ -97,6 +97,7 @@ export class DriverKernelCache implements KernelCache {
     this.seconds = parts.seconds;
     this.unlockDirectory = parts.unlockDirectory;
     this.given = new GivenNames(GIVEN_NAMES_MAX, GIVEN_NAME_BYTES_MAX, (dir, name, node) => {
+      if (isPlanted('evicted-names-stay')) return;
       if (node === 0 || this.lookups.has(node)) this.queueName(dir, name, node !== 0);
     });
   }
@@ -187,6 +188,7 @@ export class DriverKernelCache implements KernelCache {
 
   /** A reply tells the kernel that a name does not exist, for as long as the directory's grant stands. */
   giveNegative(dir: number, bytes: Uint8Array, start: number, length: number): void {
+    if (isPlanted('forget-absent-names')) return;
     this.given.note(dir, bytes, start, length, 0, this.seconds());
   }
 
@@ -265,6 +267,7 @@ export class DriverKernelCache implements KernelCache {
 
   /** The session is over, and nothing is covered by a grant any more: everything goes. */
   forgetEverything(): Promise<void> {
+    if (isPlanted('keep-after-end')) return Promise.resolve();
     this.lookups.forEachIn(1, Number.POSITIVE_INFINITY, (node) => {
       if (this.lookups.isDirectory(node)) this.queueInode(node, -1, 0);
       else this.queueInode(node, 0, Number.POSITIVE_INFINITY);
@@ -340,7 +343,7 @@ export class DriverKernelCache implements KernelCache {
         told.push(driver.invalidateName(names.dirAt(place), names.nameAt(place), names.expiresAt(place)));
       }
       const all = Promise.all(told);
-      if (!driver.hasIncEpoch) {
+      if (!driver.hasIncEpoch || isPlanted('wait-for-names')) {
         await all;
       } else if (!(await deadline.isMetBy(all))) {
         await this.giveUpNames(all, names, place, batch.inodes);
@@ -396,6 +399,7 @@ export class DriverKernelCache implements KernelCache {
   /** `[start, end)` without the pages that parked requests keep locked. */
   private unlockedRanges(node: number, start: number, end: number): [number, number][] {
     let ranges: [number, number][] = [[start, end]];
+    if (isPlanted('locked-pages-too')) return ranges;
     this.parked.forEachLockedRange(node, (lockedStart, lockedEnd) => {
       const rest: [number, number][] = [];
       for (const [from, to] of ranges) {

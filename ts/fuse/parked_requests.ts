@@ -5,6 +5,7 @@
 // Bounded by number and bytes; one that does not fit is answered ENOMEM by the caller. An interrupted one leaves the
 // table at once (its caller was answered EINTR) and its continuation finds that out by `take`.
 
+import { isPlanted } from '../util/test_faults.ts';
 import { get64, In, Opcode } from './abi.ts';
 import { PARKED_BYTES_MAX, PARKED_MAX } from './limits.ts';
 import type { RequestView } from './request.ts';
@@ -74,8 +75,12 @@ export class ParkedRequests {
   /**
    * Calls `visit` with the page-aligned byte ranges of `node` that the kernel keeps locked for parked requests: those of
    * a READ, and the last page of a WRITE that ends or starts within a page. Locked pages hold nothing that can be
-   * read, and an invalidation would wait for them. (The WRITE's page may hold something after all, if it was cached
-   * before: `leftOut` has it invalidated after the answer.)
+   * read, and an invalidation would wait for them.
+   *
+   * A page that was cached before its WRITE came is not locked and can be read, so it must go before the release. It was
+   * cached under a grant: its WRITE waits for no other client, for room mostly, and an invalidation may wait for it. A
+   * WRITE that lacks something else of the inode may still have such a page; `leftOut` has it invalidated after the
+   * answer, when the next call may have read it already.
    */
   forEachLockedRange(node: number, visit: (start: number, end: number) => void): void {
     for (const request of this.requests.values()) {
@@ -87,7 +92,10 @@ export class ParkedRequests {
       const lastPage = Math.floor((end - 1) / PAGE_BYTES) * PAGE_BYTES;
       if (request.opcode === Opcode.READ) {
         visit(Math.floor(offset / PAGE_BYTES) * PAGE_BYTES, lastPage + PAGE_BYTES);
-      } else if (offset % PAGE_BYTES !== 0 || end % PAGE_BYTES !== 0) {
+      } else if (
+        (offset % PAGE_BYTES !== 0 || end % PAGE_BYTES !== 0) &&
+        (request.waitsForOthers || isPlanted('leave-out-all-writes'))
+      ) {
         request.leftOut = true;
         visit(lastPage, lastPage + PAGE_BYTES);
       }

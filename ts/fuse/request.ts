@@ -39,6 +39,8 @@ export class RequestView {
   length = 0;
   /** Its effect has taken place and only its answer waits: a signal comes too late. */
   effective = false;
+  /** What it waits for may be with another client, which may be waiting for us. */
+  waitsForOthers = true;
   /** A page that it keeps locked was left out of an invalidation, which must be made up for after the answer. */
   leftOut = false;
 

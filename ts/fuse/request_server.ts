@@ -143,6 +143,7 @@ export class RequestServer {
       return;
     }
     // In this very turn: the client has noted what this operation lacks, and the next one would overwrite it.
+    copy.waitsForOthers = this.operations!.waitsForOthers();
     void this.rerun(copy, handler);
   }
 
@@ -165,6 +166,7 @@ export class RequestServer {
         this.makeUpFor(copy);
         break;
       }
+      copy.waitsForOthers = operations.waitsForOthers();
       this.parked.put(copy);
     }
     operations.done(tries);
@@ -230,7 +232,7 @@ export class RequestServer {
   private endIfKilled(unique: number): void {
     const waiting = this.parked.find(unique);
     if (waiting === null) return;
-    if (!this.isKilled(waiting.pid)) {
+    if (!this.isKilled(waiting.pid) && !isPlanted('any-signal-ends')) {
       setTimeout(() => this.endIfKilled(unique), INTERRUPTED_LOOK_MS).unref();
       return;
     }

@@ -19,7 +19,38 @@ export type TestFault =
   /** Names given in the last seconds are only expired. */
   | 'expire-young-names'
   /** Attributes go before names, without the parent's lock having been taken. */
-  | 'inodes-first';
+  | 'inodes-first'
+  /** A name that waits for its directory's lock is waited for, however long. */
+  | 'wait-for-names'
+  /** The kernel is told to drop pages that unanswered READs and WRITEs keep locked. */
+  | 'locked-pages-too'
+  /** The page of a WRITE that waits for nobody else is left out of an invalidation too. */
+  | 'leave-out-all-writes'
+  /** Absent names that the kernel was told of are not remembered. */
+  | 'forget-absent-names'
+  /** Names that fall out of the table of given names are not expired. */
+  | 'evicted-names-stay'
+  /** The kernel may keep listings. */
+  | 'keep-listings'
+  /** What is answered may be kept without limit, though its range is leaving or contended. */
+  | 'always-lasting'
+  /** A READ of pages that are leaving waits for what it lacks like any other. */
+  | 'leaving-reads-wait'
+  /** A file that is open for writing may have pages of bytes held only to read. */
+  | 'dirty-under-read'
+  /** A file that is open for writing keeps its pages when the derived part of its inode goes. */
+  | 'derived-alone'
+  /** Any signal ends a call that waits. */
+  | 'any-signal-ends'
+  /** The kernel keeps what it has when the session is over. */
+  | 'keep-after-end'
+  // Those of crates/crfs-fuse/src/test_faults.rs, named here for completeness.
+  /** The kernel sends few background requests at a time. */
+  | 'few-background-requests'
+  /** One thread writes all notifications, in order. */
+  | 'one-notifier'
+  /** The thread that answers requests writes notifications. */
+  | 'answering-thread-notifies';
 
 const planted: ReadonlySet<string> = new Set(process.env['CRFS_TEST_FAULTS']?.split(',') ?? []);
 

@@ -7,6 +7,7 @@
 use crate::abi::{IN_HEADER_BYTES, MAX_PAGES, MAX_WRITE_BYTES, OUT_HEADER_BYTES, flag, op};
 use crate::bytes::{u32_at, u64_at};
 use crate::error::{FuseError, Result};
+use crate::test_faults::{FEW_BACKGROUND_REQUESTS, is_planted};
 
 /// The newest interface that this crate knows.
 const MINOR_KNOWN: u32 = 45;
@@ -106,8 +107,9 @@ fn reply(unique: u64, minor: u32, flags: u64, readahead: u32) -> Box<[u8]> {
     bytes.extend_from_slice(&minor.to_ne_bytes());
     bytes.extend_from_slice(&readahead.to_ne_bytes());
     bytes.extend_from_slice(&(flags as u32).to_ne_bytes());
-    bytes.extend_from_slice(&MAX_BACKGROUND.to_ne_bytes());
-    bytes.extend_from_slice(&(MAX_BACKGROUND / 4 * 3).to_ne_bytes());
+    let background = if is_planted(FEW_BACKGROUND_REQUESTS) { 4 } else { MAX_BACKGROUND };
+    bytes.extend_from_slice(&background.to_ne_bytes());
+    bytes.extend_from_slice(&(background / 4 * 3).to_ne_bytes());
     bytes.extend_from_slice(&(MAX_WRITE_BYTES as u32).to_ne_bytes());
     // Times are kept to the nanosecond.
     bytes.extend_from_slice(&1u32.to_ne_bytes());

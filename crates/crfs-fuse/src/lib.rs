@@ -23,6 +23,7 @@ pub mod init;
 pub mod mount;
 pub mod notify;
 pub mod request;
+mod test_faults;
 
 pub use channel::{Burst, Channel, Counters};
 pub use error::{FuseError, Result};

@@ -22,6 +22,7 @@ use crate::abi::{OUT_HEADER_BYTES, notify};
 use crate::channel::{out_header, write_once};
 use crate::error::{FuseError, Result};
 use crate::mount;
+use crate::test_faults::{ANSWERING_THREAD_NOTIFIES, ONE_NOTIFIER, is_planted};
 
 /// Threads for names, and as many again for inodes. The load is small; what counts is that a few blocked ones leave
 /// others running.
@@ -61,6 +62,9 @@ struct Shared {
     names: Vec<Queue>,
     inodes: Vec<Queue>,
     epoch: Queue,
+    /// Faults that a test has planted.
+    is_alone: bool,
+    is_inline: bool,
 }
 
 #[derive(Default)]
@@ -87,8 +91,16 @@ impl Notifier {
         let event = unsafe { OwnedFd::from_raw_fd(fd) };
         let queues = || (0..THREADS_PER_KIND).map(|_| Queue::default()).collect::<Vec<_>>();
         let (names, inodes) = (queues(), queues());
-        let shared =
-            Shared { channel, event, done: Mutex::default(), names, inodes, epoch: Queue::default() };
+        let shared = Shared {
+            channel,
+            event,
+            done: Mutex::default(),
+            names,
+            inodes,
+            epoch: Queue::default(),
+            is_alone: is_planted(ONE_NOTIFIER),
+            is_inline: is_planted(ANSWERING_THREAD_NOTIFIES),
+        };
         let notifier = Self { shared: Arc::new(shared) };
         let every: [fn(&Shared, usize) -> &Queue; 2] = [
             |shared, index| queue_of(&shared.names, index as u64),
@@ -105,7 +117,13 @@ impl Notifier {
 
     /// Queues `note`; its completion will carry `ticket`.
     pub fn send(&self, ticket: u32, note: Note) -> Result<()> {
+        if self.shared.is_inline {
+            let errno = write_note(&self.shared, &note);
+            self.shared.complete(Completion { ticket, errno });
+            return Ok(());
+        }
         let queue = match &note {
+            _ if self.shared.is_alone => &self.shared.epoch,
             Note::Inode { nodeid, .. } => queue_of(&self.shared.inodes, hash(*nodeid)),
             Note::Name { parent, .. } => queue_of(&self.shared.names, hash(*parent)),
             Note::IncEpoch => &self.shared.epoch,

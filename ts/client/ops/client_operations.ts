@@ -58,6 +58,10 @@ export class ClientOperations implements Operations {
     return this.#fetcher.fetch(missing);
   }
 
+  waitsForOthers(): boolean {
+    return this.#core.missing.waitsForOthers;
+  }
+
   done(tries: number): void {
     if (tries > TRIES_BEFORE_KEEPING) this.#fetcher.done();
   }

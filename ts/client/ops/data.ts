@@ -10,6 +10,7 @@ import { inodeMode, inodeSize, isDirectory, isRegular } from '../../item/inode_i
 import { DERIVED, ItemType } from '../../item/key.ts';
 import { assert } from '../../util/assert.ts';
 import { Errno } from '../../util/errno.ts';
+import { isPlanted } from '../../util/test_faults.ts';
 import { Mode } from '../../wire/message.ts';
 import { CUT_COST } from '../../wire/space.ts';
 import type { Core } from '../core.ts';
@@ -125,7 +126,7 @@ export function read(
   const ino = core.inoOf(node);
   const file = core.files.get(node);
   const givesPages = (flags & ReadFlags.pages) !== 0;
-  const dirties = givesPages && file !== undefined && file.writers > 0;
+  const dirties = givesPages && file !== undefined && file.writers > 0 && !isPlanted('dirty-under-read');
   if (
     givesPages &&
     !core.held.holds(tree, ino, ItemType.inodeItem, DERIVED, dirties ? Mode.write : Mode.read)
@@ -181,6 +182,7 @@ function readLeaving(
 ): number {
   const first = sectorFloor(offset);
   const last = sectorCeil(offset + length);
+  if (isPlanted('leaving-reads-wait')) return 0;
   if (!core.isLeaving(tree, ino, ItemType.extentData, first, last)) return 0;
   if (!core.holdsBytes(tree, ino, first, last, dirties ? Mode.write : Mode.read)) return 0;
   if (!core.mayGivePages(core.nodeOf(tree, ino), first, last)) return MISS;

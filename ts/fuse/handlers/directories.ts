@@ -8,7 +8,8 @@
 // after it was answered, so that a name could come back which was taken back meanwhile. The items are at hand here.
 
 import { type AttrOut, type DirSink, MISS } from '../../client/operations.ts';
-import { DIRENT_BYTES, get64, In, OutBytes, putDirent, putEntry, putOpen } from '../abi.ts';
+import { isPlanted } from '../../util/test_faults.ts';
+import { DIRENT_BYTES, FOpen, get64, In, OutBytes, putDirent, putEntry, putOpen } from '../abi.ts';
 import type { DriverKernelCache } from '../kernel_cache.ts';
 import { LARGE_REPLY_BYTES } from '../limits.ts';
 import type { RequestView } from '../request.ts';
@@ -120,7 +121,8 @@ export class DirectoryHandlers {
     if (result < 0) return context.status(request, result);
     const { replies } = context;
     const at = replies.small(request.uniqueLow, request.uniqueHigh, OutBytes.open);
-    putOpen(replies.words, at, this.open.add(), 0);
+    const keeps = isPlanted('keep-listings') ? FOpen.keepCache | FOpen.cacheDir : 0;
+    putOpen(replies.words, at, this.open.add(), keeps);
     return ANSWERED;
   }
 
