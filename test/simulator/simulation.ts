@@ -11,6 +11,7 @@ import { Buffer } from 'node:buffer';
 import { Client } from '../../ts/client/client.ts';
 import { DIRTY_BYTES_MAX, TRIES_BEFORE_KEEPING } from '../../ts/client/limits.ts';
 import { AttrOut } from '../../ts/client/operations.ts';
+import type { Losses } from '../../ts/client/refusal.ts';
 import { type TransitionName, transitionCounts } from '../../ts/coherency/transitions.ts';
 import { ItemType } from '../../ts/item/key.ts';
 import { Server } from '../../ts/server/server.ts';
@@ -27,14 +28,7 @@ import { RangeForest } from '../../ts/util/range_map.ts';
 import { decodeControl } from '../../ts/wire/codec.ts';
 import { MessageCounters } from '../../ts/wire/counters.ts';
 import type { FieldType } from '../../ts/wire/field.ts';
-import {
-  Mode,
-  messageName,
-  messages,
-  type Release,
-  type Revoke,
-} from '../../ts/wire/message.ts';
-import type { Losses } from '../../ts/client/refusal.ts';
+import { Mode, messageName, messages, type Release, type Revoke } from '../../ts/wire/message.ts';
 import { breakClient, KERNEL_FAULTS } from './faults.ts';
 import { type Step, stepText } from './history.ts';
 import { type Listing, SimulatedKernel } from './kernel.ts';
@@ -477,7 +471,8 @@ export class Simulation {
   #watch(): void {
     this.time.setTimer(WATCH_MS, () => {
       const nowMs = this.time.nowMs();
-      if (this.#mounts.some((mount) => !mount.isEnded && mount.link.heldUntilMs > nowMs)) this.#silentMs += WATCH_MS;
+      if (this.#mounts.some((mount) => !mount.isEnded && mount.link.heldUntilMs > nowMs))
+        this.#silentMs += WATCH_MS;
       const revokedMs = nowMs - REVOKE_MAX_MS - (this.#isTroubled ? 2 * this.scenario.leaseMs : 0);
       for (const mount of this.#mounts) {
         if (!mount.isDead) this.#requireBounds(mount);
@@ -664,7 +659,8 @@ export class Simulation {
       const result = await mount.client.close();
       if (owesErrno && result === 0)
         throw new Violation('a loss is told', `close of client ${mount.number} says nothing of it`);
-      if (result !== 0 && !mount.hasLost) throw new Violation('nothing is lost', `close of client ${mount.number}: ${result}`);
+      if (result !== 0 && !mount.hasLost)
+        throw new Violation('nothing is lost', `close of client ${mount.number}: ${result}`);
       mount.kernel.isDead = true;
     }
     await time.sleep(60_000);
