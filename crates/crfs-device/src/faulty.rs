@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Fails chosen operations of another device with EIO, to test what the engine does then.
+//! Fails chosen operations of another device with EIO, or makes them slow, to test what the engine does then.
 
 use crate::BlockDevice;
+use crate::at_once::{must_not_wait, would_wait};
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Counts down to one failing operation of each kind. After that one the device works again, as a device does whose cable was
 /// touched: whoever saw the failure must not go on as if nothing had happened.
@@ -12,6 +13,7 @@ pub struct FaultyDevice<D> {
     reads_left: AtomicU64,
     writes_left: AtomicU64,
     flushes_left: AtomicU64,
+    is_slow: AtomicBool,
 }
 
 /// Never: no counter reaches it.
@@ -20,11 +22,16 @@ const NEVER: u64 = u64::MAX;
 impl<D: BlockDevice> FaultyDevice<D> {
     pub fn new(inner: D) -> FaultyDevice<D> {
         let never = || AtomicU64::new(NEVER);
-        FaultyDevice { inner, reads_left: never(), writes_left: never(), flushes_left: never() }
+        FaultyDevice { inner, reads_left: never(), writes_left: never(), flushes_left: never(), is_slow: AtomicBool::new(false) }
     }
 
     pub fn inner(&self) -> &D {
         &self.inner
+    }
+
+    /// From now on every read takes time, or does no longer.
+    pub fn set_slow(&self, is_slow: bool) {
+        self.is_slow.store(is_slow, Ordering::SeqCst);
     }
 
     /// The read after `count` more reads fails.
@@ -62,6 +69,9 @@ impl<D: BlockDevice> BlockDevice for FaultyDevice<D> {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        if self.is_slow.load(Ordering::SeqCst) && must_not_wait() {
+            return Err(would_wait());
+        }
         Self::pass(&self.reads_left)?;
         self.inner.read_at(offset, buf)
     }
