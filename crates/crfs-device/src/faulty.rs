@@ -22,7 +22,13 @@ const NEVER: u64 = u64::MAX;
 impl<D: BlockDevice> FaultyDevice<D> {
     pub fn new(inner: D) -> FaultyDevice<D> {
         let never = || AtomicU64::new(NEVER);
-        FaultyDevice { inner, reads_left: never(), writes_left: never(), flushes_left: never(), is_slow: AtomicBool::new(false) }
+        FaultyDevice {
+            inner,
+            reads_left: never(),
+            writes_left: never(),
+            flushes_left: never(),
+            is_slow: AtomicBool::new(false),
+        }
     }
 
     pub fn inner(&self) -> &D {
