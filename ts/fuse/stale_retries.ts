@@ -68,8 +68,6 @@ export class StaleRetries {
    * now. Where it has done so for this call already, there is nothing.
    */
   errnoFor(request: RequestView): number {
-    // What shall be made is not "not there": such a call had better begin anew, in the program if need be.
-    if (request.opcode === Opcode.CREATE) return Errno.ESTALE;
     return this.#isFirst(request) ? Errno.ESTALE : Errno.ENOENT;
   }
 

@@ -89,6 +89,14 @@ export class HandlerContext {
     return ANSWERED;
   }
 
+  /** Makes the kernel begin the call anew, to find what is there now. */
+  lookAgain(request: RequestView): number {
+    // This is the call's one ESTALE, if it had none before. If it had, the program must begin anew.
+    this.errnoOfGone(request);
+    this.replies.status(request.uniqueLow, request.uniqueHigh, -Errno.ESTALE);
+    return ANSWERED;
+  }
+
   /** Answers with the entry in `attr`, which the request names in its directory; or with the error. */
   entry(request: RequestView, result: number): number {
     if (result < 0) return this.status(request, result);
