@@ -50,16 +50,19 @@ export function open(core: Core, node: number, flags: number): number {
   // One whose last name another client has just taken away can be opened all the same, as on a local disk: the server
   // drops it when no grant of it is left and nobody says that it is open.
   if (isDirectory(mode) && (flags & OpenFlags.write) !== 0) return -Errno.EISDIR;
+  if (isRegular(mode)) {
+    const isReady =
+      !truncates || (core.needBytesFrom(tree, ino, 0) && needCapability(core, node) && core.needRoom());
+    if (!isReady) return MISS;
+    if ((flags & OpenFlags.write) !== 0 && !core.mayDirtyPages(node, tree, ino)) return MISS;
+  }
   if (truncates && isRegular(mode)) {
-    if (!core.needBytesFrom(tree, ino, 0)) return MISS;
-    if (!needCapability(core, node) || !core.needRoom()) return MISS;
     core.stamp.take();
     if ((flags & OpenFlags.killSuidgid) !== 0) clearPrivileges(core, node, tree, ino, mode);
     dropCapability(core, node);
     cutToNothing(core, core.files.make(node, tree, ino), core.stamp.sec, core.stamp.nsec);
     core.writeBack.dataWritten();
   }
-  if ((flags & OpenFlags.write) !== 0 && isRegular(mode) && !core.mayDirtyPages(node, tree, ino)) return MISS;
   const file = core.files.make(node, tree, ino);
   file.opens++;
   if ((flags & OpenFlags.write) !== 0) file.writers++;
