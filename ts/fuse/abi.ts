@@ -165,6 +165,7 @@ export const S_IFMT = 0o170000;
 export const S_IFDIR = 0o040000;
 export const S_IFREG = 0o100000;
 export const S_IFLNK = 0o120000;
+export const S_ISVTX = 0o1000;
 export const S_IRUSR = 0o400;
 export const S_IWUSR = 0o200;
 

@@ -14,12 +14,14 @@ let driver: FakeDriver;
 let fs: MemoryFs;
 let server: RequestServer;
 let isKilled: boolean;
+let call: { text: string; kind: 'make' | 'rename' | 'other' };
 
 beforeEach(() => {
   driver = new FakeDriver();
   fs = new MemoryFs();
   isKilled = true;
-  server = new RequestServer(driver, { isKilled: () => isKilled, retriesStaleLookup: () => true }, () => 0);
+  call = { text: '1', kind: 'other' };
+  server = new RequestServer(driver, { isKilled: () => isKilled, systemCallOf: () => call }, () => 0);
   server.start(fs, () => {});
 });
 
@@ -237,6 +239,31 @@ describe('the request server', () => {
     ]);
     fs.find('file').mode = 0o100444;
     expect(create('file', 0, 7, 4)).toBe(-116);
+  });
+
+  it('does not let a rename take a name that moved meanwhile for two links', () => {
+    fs.remoteCreate('', 'old', '');
+    let unique = 200;
+    const lookup = (name: string): number => {
+      unique += 2;
+      driver.deliver({ opcode: Opcode.LOOKUP, unique, name, pid: 5, uid: 0 });
+      return driver.sent.at(-1)!.error;
+    };
+    const move = (from: string, to: string): number => fs.rename(1, Buffer.from(from), 1, Buffer.from(to), 0);
+    call = { text: 'rename', kind: 'rename' };
+    expect(lookup('old')).toBe(0);
+    expect(move('old', 'new')).toBe(0);
+    expect([lookup('new'), lookup('new')]).toEqual([-116, 0]);
+    // Once more after the call began anew: the kernel is to ask for the rename.
+    expect(move('new', 'newer')).toBe(0);
+    expect([lookup('newer'), lookup('newer')]).toEqual([-2, 0]);
+    // Two links are two links, and other calls find what is there.
+    const { id } = fs.find('newer');
+    expect(fs.link(id, 1, Buffer.from('link'), new AttrOut())).toBe(0);
+    expect(lookup('link')).toBe(0);
+    call = { text: 'stat', kind: 'other' };
+    expect(move('link', 'link2')).toBe(0);
+    expect(lookup('link2')).toBe(0);
   });
 
   it('reads a file that is longer than one reply', () => {
