@@ -9,6 +9,9 @@ export interface AcceptanceContext {
   /** A slice that takes seconds instead of minutes. */
   readonly quick: boolean;
   readonly seed: number;
+  /** Numbers of mounts and minutes to run, where a line lets them be chosen (`--mounts`, `--minutes`). */
+  readonly mounts?: readonly number[];
+  readonly minutes?: number;
   /** Undone when the line ends, passed or not. */
   readonly cleanup: Cleanup;
   /** For this line alone; removed when it ends. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// `npm run acceptance -- TOPIC [--only NAME] [--quick] [--seed N]`: runs the acceptance lines of a topic one after the
-// other, and prints for each PASS or FAIL with what was measured. The exit code is 0 when all passed.
+// `npm run acceptance -- TOPIC [--only NAME] [--quick] [--seed N] [--mounts N,N] [--minutes N]`: runs the acceptance lines
+// of a topic one after the other, and prints for each PASS or FAIL with what was measured. The exit code is 0 when all passed.
 //
 // TOPIC is a folder beside this file or the number of the issue that asked for it.
 
@@ -31,6 +31,8 @@ const TOPICS: Readonly<Record<string, readonly AcceptanceLine[]>> = {
 interface Settings {
   readonly quick: boolean;
   readonly seed: number;
+  readonly mounts?: readonly number[];
+  readonly minutes?: number;
   readonly shared: string;
 }
 
@@ -75,6 +77,8 @@ async function main(): Promise<void> {
       only: { type: 'string', multiple: true },
       quick: { type: 'boolean', default: false },
       seed: { type: 'string', default: '1' },
+      mounts: { type: 'string' },
+      minutes: { type: 'string' },
     },
   });
   const all = TOPICS[positionals[0] ?? ''];
@@ -88,7 +92,13 @@ async function main(): Promise<void> {
   await ensureKernelBtrfs();
   await buildTestPrograms();
   const shared = await mkdtemp(join(tmpdir(), 'crfs-acceptance-'));
-  const settings = { quick: values.quick, seed: Number(values.seed), shared };
+  const settings: Settings = {
+    quick: values.quick,
+    seed: Number(values.seed),
+    shared,
+    ...(values.mounts === undefined ? {} : { mounts: values.mounts.split(',').map(Number) }),
+    ...(values.minutes === undefined ? {} : { minutes: Number(values.minutes) }),
+  };
   process.once('SIGINT', onInterrupt).once('SIGTERM', onInterrupt);
   let passed = 0;
   let failed = 0;

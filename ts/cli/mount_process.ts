@@ -17,7 +17,7 @@ import { RequestServer } from '../fuse/request_server.ts';
 import { cpuIdle } from '../sys/cpu_idle.ts';
 import { isKilled } from '../sys/killed.ts';
 import { connectSocket } from '../sys/socket_transport.ts';
-import { retriesStaleLookup } from '../sys/stale_walks.ts';
+import { systemCallOf } from '../sys/system_call.ts';
 import { SystemClock } from '../sys/system_clock.ts';
 import { Errno, errnoName } from '../util/errno.ts';
 import { FsError } from '../util/errors.ts';
@@ -133,7 +133,7 @@ class MountProcess {
     this.#request = request;
     this.#client = client;
     this.#driver = driver;
-    this.#server = new RequestServer(driver, { isKilled, retriesStaleLookup });
+    this.#server = new RequestServer(driver, { isKilled, systemCallOf });
     client.attachKernel(this.#server.kernel);
     this.#channelClosed = new Promise((resolve) => this.#server.start(client.operations, resolve));
     this.ended = this.#finish();

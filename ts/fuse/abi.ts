@@ -8,6 +8,7 @@
 //
 // The writers are called once per request or directory entry and allocate nothing.
 
+import { constants } from 'node:fs';
 import type { AttrOut, StatfsOut } from '../client/operations.ts';
 import { UNLIMITED_SECONDS } from './limits.ts';
 
@@ -152,7 +153,10 @@ export const WRITE_KILL_SUIDGID = 4;
 export const O_ACCMODE = 0o3;
 export const O_RDONLY = 0o0;
 export const O_EXCL = 0o200;
+export const O_WRONLY = 0o1;
 export const O_TRUNC = 0o1000;
+/** Where machines differ. */
+export const O_NOFOLLOW: number = constants.O_NOFOLLOW;
 export const O_APPEND = 0o2000;
 export const O_DSYNC = 0o10000;
 
@@ -160,6 +164,10 @@ export const O_DSYNC = 0o10000;
 export const S_IFMT = 0o170000;
 export const S_IFDIR = 0o040000;
 export const S_IFREG = 0o100000;
+export const S_IFLNK = 0o120000;
+export const S_ISVTX = 0o1000;
+export const S_IRUSR = 0o400;
+export const S_IWUSR = 0o200;
 
 const TWO_32 = 4_294_967_296;
 

@@ -61,6 +61,9 @@ export const NOTIFICATIONS_AT_ONCE_MAX = 1024;
 /** Time that the kernel may take for a name before INC_EPOCH replaces it, ms: its directory is locked by a request. */
 export const NAME_NOTIFICATION_MS = 20;
 
+/** Threads whose last found name is remembered, some 400 bytes each; beyond it all are forgotten. */
+export const LAST_FOUND_MAX = 4096;
+
 /** A system call that was answered ESTALE and began anew is over within this time, seconds. */
 export const STALE_RETRY_SECONDS = 5;
 /** Threads answered ESTALE that are remembered; beyond it all are forgotten, and a program may see one ESTALE. */

@@ -25,14 +25,14 @@ import { INTERRUPTED_LOOK_MS } from './limits.ts';
 import { LookupCounts } from './lookup_counts.ts';
 import { ParkedRequests } from './parked_requests.ts';
 import type { RequestView } from './request.ts';
-import { StaleRetries } from './stale_retries.ts';
+import { type CallOf, StaleRetries } from './stale_retries.ts';
 
 /** Questions about threads, answered by the machine (ts/sys). */
 export interface Threads {
   /** Whether it is being killed. */
   readonly isKilled: (tid: number) => boolean;
-  /** Whether the system call in which it waits begins anew when a lookup is answered ESTALE. */
-  readonly retriesStaleLookup: (tid: number) => boolean;
+  /** In which system call it waits. */
+  readonly systemCallOf: CallOf;
 }
 
 /** Numbers for the mount's statistics. */
@@ -78,7 +78,7 @@ export class RequestServer {
     this.driver = driver;
     this.isKilled = threads.isKilled;
     this.lookups = new LookupCounts((node) => this.forgotten(node));
-    this.staleRetries = new StaleRetries(threads.retriesStaleLookup, seconds);
+    this.staleRetries = new StaleRetries(threads.systemCallOf, seconds);
     this.kernel = new DriverKernelCache({
       driver,
       lookups: this.lookups,
@@ -97,7 +97,7 @@ export class RequestServer {
       this.driver.replies,
       this.kernel,
       (request, outcome) => this.answerLater(request, outcome),
-      (request) => this.staleRetries.errnoFor(request),
+      this.staleRetries,
     );
     this.handlers = this.makeHandlers(context);
     this.driver.start((request) => this.handle(request), onClosed);

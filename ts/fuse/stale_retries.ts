@@ -7,8 +7,8 @@
 // Answered ESTALE, the kernel gives the lock up and does the whole system call once more, from the path on. A second
 // ESTALE in that call, for whatever name, would reach the program: a thread that was answered so is left alone until that
 // call is over (kernel_cache.ts then goes without the lock). It is over when the thread is answered something else than a
-// step of a path walk, or comes with something that no walk leads to; of one that ends within the walk nothing tells, so
-// it counts for a while. Some calls hand on what a lookup says: those are not answered so at all (ts/sys/stale_walks.ts).
+// step of a path walk, or is found in another call; where neither can be told it counts for a while. Some calls hand on
+// what a lookup says: those are not answered so at all (ts/sys/system_call.ts).
 
 import { Errno } from '../util/errno.ts';
 import { get64, In, Opcode } from './abi.ts';
@@ -36,20 +36,26 @@ const WALKS: ReadonlySet<number> = new Set([Opcode.LOOKUP, Opcode.GETATTR, Opcod
 interface Answered {
   readonly unique: number;
   readonly second: number;
+  /** The call, as far as it can be told. */
+  readonly call: string | null;
 }
 
+/** In which system call a thread waits (ts/sys/system_call.ts). */
+export type CallOf = (
+  tid: number,
+) => { readonly text: string; readonly kind: 'make' | 'rename' | 'other' } | null;
+
 export class StaleRetries {
-  readonly #retriesLookup: (tid: number) => boolean;
+  readonly #callOf: CallOf;
   readonly #seconds: () => number;
   /** By thread. */
   readonly #answered = new Map<number, Answered>();
 
   /**
-   * @param retriesLookup - whether the call in which a thread waits begins anew when a lookup is answered ESTALE.
    * @param seconds - whole seconds of a clock that never goes back.
    */
-  constructor(retriesLookup: (tid: number) => boolean, seconds: () => number) {
-    this.#retriesLookup = retriesLookup;
+  constructor(callOf: CallOf, seconds: () => number) {
+    this.#callOf = callOf;
     this.#seconds = seconds;
   }
 
@@ -68,8 +74,6 @@ export class StaleRetries {
    * now. Where it has done so for this call already, there is nothing.
    */
   errnoFor(request: RequestView): number {
-    // What shall be made is not "not there": such a call had better begin anew, in the program if need be.
-    if (request.opcode === Opcode.CREATE) return Errno.ESTALE;
     return this.#isFirst(request) ? Errno.ESTALE : Errno.ENOENT;
   }
 
@@ -80,13 +84,33 @@ export class StaleRetries {
     if (last !== undefined && last.unique !== request.unique) this.#answered.delete(request.pid);
   }
 
+  /** The ESTALE that a thread may have been answered in the call in which it waits now. */
+  #lastIn(pid: number, call: string | null): Answered | null {
+    const last = this.#answered.get(pid);
+    if (last === undefined || this.#seconds() - last.second > STALE_RETRY_SECONDS) return null;
+    return last.call === null || call === null || last.call === call ? last : null;
+  }
+
+  /**
+   * What to do with a lookup within a rename that finds what the one before it, `earlier`, found under another name that is
+   * not there any more: `again` (now answered ESTALE), or `absent` where the call has begun anew already: the kernel then
+   * asks for the rename, whatever it believes of the two names. `found` if it is no rename.
+   */
+  ofRename(request: RequestView, earlier: number): 'again' | 'absent' | 'found' {
+    const call = this.#callOf(request.pid);
+    if (call?.kind !== 'rename') return 'found';
+    if (this.#isFirst(request)) return 'again';
+    const last = this.#lastIn(request.pid, call.text);
+    return last !== null && last.call !== null && last.unique < earlier ? 'absent' : 'found';
+  }
+
   #isFirst(request: RequestView): boolean {
-    const second = this.#seconds();
-    const last = this.#answered.get(request.pid);
-    if (last !== undefined && second - last.second <= STALE_RETRY_SECONDS) return false;
-    if (request.opcode === Opcode.LOOKUP && !this.#retriesLookup(request.pid)) return false;
+    const call = this.#callOf(request.pid);
+    if (this.#lastIn(request.pid, call?.text ?? null) !== null) return false;
+    if (request.opcode === Opcode.LOOKUP && (call === null || call.kind === 'make')) return false;
     if (this.#answered.size >= STALE_RETRIES_MAX) this.#answered.clear();
-    this.#answered.set(request.pid, { unique: request.unique, second });
+    const { pid, unique } = request;
+    this.#answered.set(pid, { unique, second: this.#seconds(), call: call?.text ?? null });
     return true;
   }
 }

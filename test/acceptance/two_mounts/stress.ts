@@ -2,6 +2,9 @@
 // Worker processes do every operation at random on the same few names through 2, 4 and 16 mounts, and write down every
 // call; check-history then looks, for each object, for an order of the calls that explains every answer.
 //
+// Before that the judge itself is tried on a local BTRFS, where it must find nothing. With `--mounts` and `--minutes` only
+// those mounts are run, that long, and no faults are planted.
+//
 // The same with each planted fault (CRFS_TEST_FAULTS) must be reported: a judge that finds nothing when something is
 // wrong proves nothing.
 
@@ -11,7 +14,7 @@ import { join } from 'node:path';
 import { run } from '../../../ts/dev/command.ts';
 import { testProgram } from '../../../ts/dev/test_programs.ts';
 import type { Cleanup } from '../../harness/images.ts';
-import { SeveralMounts } from '../../harness/several_mounts.ts';
+import { localDirectories, SeveralMounts } from '../../harness/several_mounts.ts';
 import { type AcceptanceContext, type AcceptanceLine, require } from '../acceptance.ts';
 
 /** What ts/util/test_faults.ts knows to do wrong. */
@@ -198,15 +201,42 @@ export async function plantedFault(
   return `${result.violations} violations, among them: ${found!.slice(10, 150)}`;
 }
 
+/** The judge finds nothing on a file system that is right for sure. */
+export async function control(
+  directory: string,
+  cleanup: Cleanup,
+  seconds: number,
+  seed: number,
+): Promise<StressResult> {
+  const paths = await localDirectories(directory, cleanup, 2);
+  const result = await stress(paths, 'stress', join(directory, 'histories'), cleanup, {
+    seconds,
+    workers: 8,
+    seed,
+    groups: 2,
+    restMicroseconds: 300,
+  });
+  requireClean(result);
+  return result;
+}
+
+function secondsOn(context: AcceptanceContext, count: number): number {
+  if (context.minutes !== undefined) return context.minutes * 60;
+  if (context.quick) return count === 16 ? 60 : 15;
+  return count === 16 ? 1_800 : 120;
+}
+
 async function line(context: AcceptanceContext): Promise<void> {
   const faults: string[] = [];
-  for (const count of [2, 4, 16]) {
-    const full = count === 16 ? 1_800 : 120;
-    await onMounts(context, count, context.quick ? (count === 16 ? 60 : 15) : full).catch((error: Error) => {
+  const local = await control(join(context.directory, 'local'), context.cleanup, 15, context.seed);
+  context.measure(`a local file system: ${local.records} records, nothing found`);
+  for (const count of context.mounts ?? [2, 4, 16]) {
+    await onMounts(context, count, secondsOn(context, count)).catch((error: Error) => {
       faults.push(`${count} mounts: ${error.message}`);
     });
   }
-  for (const fault of PLANTED_FAULTS) {
+  const isChosen = context.mounts !== undefined || context.minutes !== undefined;
+  for (const fault of isChosen ? [] : PLANTED_FAULTS) {
     const directory = join(context.directory, fault);
     try {
       const told = await plantedFault(directory, context.cleanup, fault, context.quick ? 15 : 60);

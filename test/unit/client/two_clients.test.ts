@@ -6,7 +6,14 @@
 import { Buffer } from 'node:buffer';
 import { describe, expect, test } from 'vitest';
 import { type KernelCache, NO_KERNEL } from '../../../ts/client/kernel_cache.ts';
-import { OpenResult, ReadFlags, SetAttr, SetAttrMask } from '../../../ts/client/operations.ts';
+import {
+  MISS,
+  OpenFlags,
+  OpenResult,
+  ReadFlags,
+  SetAttr,
+  SetAttrMask,
+} from '../../../ts/client/operations.ts';
 import { Errno } from '../../../ts/util/errno.ts';
 import { AttrOut, bytes, create, must, newVolume, read, run, type Session, TestServer } from './harness.ts';
 
@@ -279,6 +286,38 @@ describe('between clients', () => {
     await must(two.ops, () => two.ops.setattr(seen, newMode(0o600), attr));
     expect(events).toEqual(['bytes', 'given', 'bytes', 'held back']);
     one.client.attachKernel(NO_KERNEL);
+    await close();
+  });
+
+  test('an open that cuts the file and must wait has cut nothing yet', { timeout: 20_000 }, async () => {
+    const { one, two, close } = await pair();
+    await create(one, ROOT, 'a', 'text');
+    const node = await find(one, 'a');
+    const own = new AttrOut();
+    let settle = (): void => {};
+    const settled = new Promise<void>((resolve) => {
+      settle = resolve;
+    });
+    let isLeaving = false;
+    const kernel = {
+      ...NO_KERNEL,
+      forgetBytes: (forgotten: number): void => {
+        isLeaving ||= forgotten === node;
+      },
+      settled: (): Promise<void> => (isLeaving ? settled : Promise.resolve()),
+    };
+    one.client.attachKernel(kernel);
+    const other = must(two.ops, () => two.ops.setattr(node, newMode(0o600), own));
+    while (!isLeaving) await new Promise((resolve) => setTimeout(resolve, 1));
+    expect(one.ops.open(node, OpenFlags.write | OpenFlags.truncate)).toBe(MISS);
+    expect(one.ops.getattr(node, attr)).toBe(0);
+    expect(attr.size).toBe(4);
+    settle();
+    await other;
+    expect(await readNode(two, node)).toBe('text');
+    await must(one.ops, () => one.ops.open(node, OpenFlags.write | OpenFlags.truncate));
+    one.ops.release(node, OpenFlags.write);
+    expect(await read(two, ROOT, 'a')).toBe('');
     await close();
   });
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // How requests are answered, parked, run again and interrupted, without a kernel.
 
+import { constants } from 'node:fs';
 import { beforeEach, describe, expect, it } from 'vitest';
+import { AttrOut } from '../../../ts/client/operations.ts';
 import { In, Opcode } from '../../../ts/fuse/abi.ts';
 import { INTERRUPTED_LOOK_MS, PARKED_MAX, UNLIMITED_SECONDS } from '../../../ts/fuse/limits.ts';
 import { RequestServer } from '../../../ts/fuse/request_server.ts';
@@ -12,12 +14,14 @@ let driver: FakeDriver;
 let fs: MemoryFs;
 let server: RequestServer;
 let isKilled: boolean;
+let call: { text: string; kind: 'make' | 'rename' | 'other' };
 
 beforeEach(() => {
   driver = new FakeDriver();
   fs = new MemoryFs();
   isKilled = true;
-  server = new RequestServer(driver, { isKilled: () => isKilled, retriesStaleLookup: () => true }, () => 0);
+  call = { text: '1', kind: 'other' };
+  server = new RequestServer(driver, { isKilled: () => isKilled, systemCallOf: () => call }, () => 0);
   server.start(fs, () => {});
 });
 
@@ -212,6 +216,54 @@ describe('the request server', () => {
     expect(flagsOf(0o1)).toBe(2);
     expect(flagsOf(0o2001)).toBe(2 | 1);
     expect(flagsOf(0o2000)).toBe(2 | 32);
+  });
+
+  it('opens what another client has just made, if that is what the call would do', () => {
+    const [O_CREAT, O_RDWR] = [0o100, 0o2];
+    let unique = 100;
+    const create = (name: string, flags: number, uid = 0, pid = 1): number => {
+      unique += 2;
+      const fixed = [O_CREAT | O_RDWR | flags, 0o100644, 0, 0];
+      driver.deliver({ opcode: Opcode.CREATE, unique, fixed, name, uid, pid });
+      return driver.sent.at(-1)!.error;
+    };
+    fs.remoteCreate('', 'file', 'text');
+    fs.find('file').uid = 7;
+    fs.mkdir(1, Buffer.from('dir'), 0o755, 0, 0, new AttrOut());
+    fs.symlink(1, Buffer.from('link'), Buffer.from('file'), 0, 0, new AttrOut());
+    expect([create('file', 0), create('file', 0, 7), create('file', 0o200)]).toEqual([0, 0, -17]);
+    expect([create('dir', 0), create('link', constants.O_NOFOLLOW)]).toEqual([-21, -40]);
+    // What the kernel must decide, it looks at anew.
+    expect([create('file', 0, 8, 2), create('link', 0, 0, 3), create('link', 0, 0, 3)]).toEqual([
+      -116, -116, -116,
+    ]);
+    fs.find('file').mode = 0o100444;
+    expect(create('file', 0, 7, 4)).toBe(-116);
+  });
+
+  it('does not let a rename take a name that moved meanwhile for two links', () => {
+    fs.remoteCreate('', 'old', '');
+    let unique = 200;
+    const lookup = (name: string): number => {
+      unique += 2;
+      driver.deliver({ opcode: Opcode.LOOKUP, unique, name, pid: 5, uid: 0 });
+      return driver.sent.at(-1)!.error;
+    };
+    const move = (from: string, to: string): number => fs.rename(1, Buffer.from(from), 1, Buffer.from(to), 0);
+    call = { text: 'rename', kind: 'rename' };
+    expect(lookup('old')).toBe(0);
+    expect(move('old', 'new')).toBe(0);
+    expect([lookup('new'), lookup('new')]).toEqual([-116, 0]);
+    // Once more after the call began anew: the kernel is to ask for the rename.
+    expect(move('new', 'newer')).toBe(0);
+    expect([lookup('newer'), lookup('newer')]).toEqual([-2, 0]);
+    // Two links are two links, and other calls find what is there.
+    const { id } = fs.find('newer');
+    expect(fs.link(id, 1, Buffer.from('link'), new AttrOut())).toBe(0);
+    expect(lookup('link')).toBe(0);
+    call = { text: 'stat', kind: 'other' };
+    expect(move('link', 'link2')).toBe(0);
+    expect(lookup('link2')).toBe(0);
   });
 
   it('reads a file that is longer than one reply', () => {

@@ -6,19 +6,19 @@ import { Opcode } from '../../../ts/fuse/abi.ts';
 import { STALE_RETRY_SECONDS } from '../../../ts/fuse/limits.ts';
 import { ParkedRequests } from '../../../ts/fuse/parked_requests.ts';
 import { RequestView } from '../../../ts/fuse/request.ts';
-import { StaleRetries } from '../../../ts/fuse/stale_retries.ts';
+import { type CallOf, StaleRetries } from '../../../ts/fuse/stale_retries.ts';
 import { Errno } from '../../../ts/util/errno.ts';
 
 let now: number;
 let retries: StaleRetries;
-let isMaking: boolean;
+let call: ReturnType<CallOf>;
 let unique = 0;
 
 beforeEach(() => {
   now = 100;
-  isMaking = false;
+  call = { text: '1', kind: 'other' };
   retries = new StaleRetries(
-    () => !isMaking,
+    () => call,
     () => now,
   );
 });
@@ -57,11 +57,19 @@ describe('stale retries', () => {
   });
 
   it('leave lookups alone that the call would hand on', () => {
-    isMaking = true;
+    call = { text: '1', kind: 'make' };
     const parked = new ParkedRequests();
     parked.add(request(Opcode.LOOKUP, 5), 80);
     expect(retries.take(parked, 5)).toEqual([]);
     expect([errnoFor(Opcode.LOOKUP), errnoFor(Opcode.MKDIR)]).toEqual([Errno.ENOENT, Errno.ESTALE]);
+  });
+
+  it('tell calls from each other as far as they can', () => {
+    expect([errnoFor(Opcode.LOOKUP), errnoFor(Opcode.LOOKUP)]).toEqual([Errno.ESTALE, Errno.ENOENT]);
+    call = { text: '2', kind: 'other' };
+    expect(errnoFor(Opcode.LOOKUP)).toBe(Errno.ESTALE);
+    call = null;
+    expect(errnoFor(Opcode.LOOKUP)).toBe(Errno.ENOENT);
   });
 
   it('take what holds a directory and was not answered so before', () => {

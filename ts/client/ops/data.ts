@@ -51,11 +51,14 @@ export function open(core: Core, node: number, flags: number): number {
   // One whose last name another client has just taken away can be opened all the same, as on a local disk: the server
   // drops it when no grant of it is left and nobody says that it is open.
   if (isDirectory(mode) && (flags & OpenFlags.write) !== 0) return -Errno.EISDIR;
-  // Asked before anything is changed: an open that misses something runs again, and must not truncate twice.
-  if ((flags & OpenFlags.write) !== 0 && isRegular(mode) && !core.mayDirtyPages(node, tree, ino)) return MISS;
+  // Asked before anything is changed: an open that misses something runs again, and must not cut twice.
+  if (isRegular(mode)) {
+    const isReady =
+      !truncates || (core.needBytesFrom(tree, ino, 0) && needCapability(core, node) && core.needRoom());
+    if (!isReady) return MISS;
+    if ((flags & OpenFlags.write) !== 0 && !core.mayDirtyPages(node, tree, ino)) return MISS;
+  }
   if (truncates && isRegular(mode)) {
-    if (!core.needBytesFrom(tree, ino, 0)) return MISS;
-    if (!needCapability(core, node) || !core.needRoom()) return MISS;
     core.stamp.take();
     if ((flags & OpenFlags.killSuidgid) !== 0) clearPrivileges(core, node, tree, ino, mode);
     dropCapability(core, node);

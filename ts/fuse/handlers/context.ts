@@ -10,8 +10,10 @@ import { AttrOut, MISS, type Operations, SetAttr, StatfsOut } from '../../client
 import { Errno } from '../../util/errno.ts';
 import { OutBytes, putAttrOut, putEntry } from '../abi.ts';
 import type { DriverKernelCache } from '../kernel_cache.ts';
+import { LastFound } from '../last_found.ts';
 import type { Replies } from '../replies.ts';
 import type { RequestView } from '../request.ts';
+import type { StaleRetries } from '../stale_retries.ts';
 
 /** What a handler returns when the request is answered, or will be. */
 export const ANSWERED = 0;
@@ -49,9 +51,11 @@ export class HandlerContext {
   readonly kernel: DriverKernelCache;
   /** Waits for something of the client's, then answers; see request_server.ts. */
   readonly answerLater: (request: RequestView, outcome: Promise<number>) => void;
-  /** What a request about an inode that is gone is answered with; see stale_retries.ts. */
-  readonly errnoOfGone: (request: RequestView) => number;
+  readonly staleRetries: StaleRetries;
+  readonly lastFound: LastFound = new LastFound();
   readonly attr: AttrOut = new AttrOut();
+  /** For what is looked at besides. */
+  readonly otherAttr: AttrOut = new AttrOut();
   readonly set: SetAttr = new SetAttr();
   readonly space: StatfsOut = new StatfsOut();
   private readonly firstName = new NameScratch();
@@ -62,13 +66,13 @@ export class HandlerContext {
     replies: Replies,
     kernel: DriverKernelCache,
     answerLater: (request: RequestView, outcome: Promise<number>) => void,
-    errnoOfGone: (request: RequestView) => number,
+    staleRetries: StaleRetries,
   ) {
     this.operations = operations;
     this.replies = replies;
     this.kernel = kernel;
     this.answerLater = answerLater;
-    this.errnoOfGone = errnoOfGone;
+    this.staleRetries = staleRetries;
   }
 
   /** The request's (first) name; valid until the next request. */
@@ -84,8 +88,16 @@ export class HandlerContext {
   /** Answers with an operation's result that needs no body, or passes MISS on. */
   status(request: RequestView, result: number): number {
     if (result === MISS) return MISS;
-    const errno = result === -Errno.ESTALE ? -this.errnoOfGone(request) : Math.min(result, 0);
+    const errno = result === -Errno.ESTALE ? -this.staleRetries.errnoFor(request) : Math.min(result, 0);
     this.replies.status(request.uniqueLow, request.uniqueHigh, errno);
+    return ANSWERED;
+  }
+
+  /** Makes the kernel begin the call anew, to find what is there now. */
+  lookAgain(request: RequestView): number {
+    // This is the call's one ESTALE, if it had none before. If it had, the program must begin anew.
+    this.staleRetries.errnoFor(request);
+    this.replies.status(request.uniqueLow, request.uniqueHigh, -Errno.ESTALE);
     return ANSWERED;
   }
 

@@ -12,7 +12,7 @@
 // - A handle that cannot write needs no FLUSH (fcntl locks are the kernel's own).
 // - Pages dirtied through mmap come as WRITE with WRITE_CACHE, at their true offset, never as an append.
 
-import { MISS, OpenFlags, OpenResult, ReadFlags, WriteFlags } from '../../client/operations.ts';
+import { type AttrOut, MISS, OpenFlags, OpenResult, ReadFlags, WriteFlags } from '../../client/operations.ts';
 import { Errno } from '../../util/errno.ts';
 import {
   FOpen,
@@ -23,16 +23,22 @@ import {
   O_APPEND,
   O_DSYNC,
   O_EXCL,
+  O_NOFOLLOW,
   O_RDONLY,
   O_TRUNC,
+  O_WRONLY,
   OPEN_KILL_SUIDGID,
   OutBytes,
   put64,
   putEntry,
   putOpen,
   READ_LOCKOWNER,
+  S_IFDIR,
+  S_IFLNK,
   S_IFMT,
   S_IFREG,
+  S_IRUSR,
+  S_IWUSR,
   WRITE_CACHE,
   WRITE_KILL_SUIDGID,
 } from '../abi.ts';
@@ -89,7 +95,9 @@ export function create(context: HandlerContext, request: RequestView): number {
   const opened = openFlags(flags, words[body + In.create.openFlags]!);
   let result = operations.create(node, context.name(request), mode, uid, gid, opened, attr);
   // Somebody else made it since the kernel looked: without O_EXCL that is as good.
-  if (result === -Errno.EEXIST && (flags & O_EXCL) === 0) result = openExisting(context, request, opened);
+  if (result === -Errno.EEXIST && (flags & O_EXCL) === 0)
+    result = openExisting(context, request, flags, opened);
+  if (result === LOOK_AGAIN) return context.lookAgain(request);
   if (result < 0) return context.status(request, result);
   const { replies, kernel } = context;
   const dir = request.kernelNode;
@@ -101,13 +109,19 @@ export function create(context: HandlerContext, request: RequestView): number {
   return ANSWERED;
 }
 
-function openExisting(context: HandlerContext, request: RequestView, opened: number): number {
+/** No errno: the kernel must open what is there by itself. */
+const LOOK_AGAIN = -1_000_000;
+
+/** The kernel does not check the rights to what it believes new, so that is done here, or left to it. */
+function openExisting(context: HandlerContext, request: RequestView, flags: number, opened: number): number {
   const { operations, attr } = context;
   const found = operations.lookup(request.node, context.name(request), attr);
-  // ERRNO: ESTALE makes the kernel look the name up again, which the open of another kind of file needs.
-  if (found === -Errno.ENOENT) return -Errno.ESTALE;
+  if (found === -Errno.ENOENT) return LOOK_AGAIN;
   if (found < 0) return found;
-  if ((attr.mode & S_IFMT) !== S_IFREG) return -Errno.ESTALE;
+  const type = attr.mode & S_IFMT;
+  if (type === S_IFDIR) return -Errno.EISDIR;
+  if (type === S_IFLNK && (flags & O_NOFOLLOW) !== 0) return -Errno.ELOOP;
+  if (type !== S_IFREG || !mayOpen(attr, request.uid, flags)) return LOOK_AGAIN;
   const result = operations.open(attr.node, opened);
   // Opening with O_TRUNC changed what the lookup told: the kernel must ask again.
   if (result >= 0 && (opened & OpenFlags.truncate) !== 0) {
@@ -116,6 +130,15 @@ function openExisting(context: HandlerContext, request: RequestView, opened: num
     attr.cacheable = false;
   }
   return result;
+}
+
+/** Whether a user has the right to open a file, as far as that is known without the user's groups. */
+function mayOpen(attr: AttrOut, uid: number, flags: number): boolean {
+  if (uid === 0) return true;
+  const access = flags & O_ACCMODE;
+  const wanted =
+    (access === O_WRONLY ? 0 : S_IRUSR) | (access === O_RDONLY && (flags & O_TRUNC) === 0 ? 0 : S_IWUSR);
+  return uid === attr.uid && (attr.mode & wanted) === wanted;
 }
 
 export function release(context: HandlerContext, request: RequestView): number {

@@ -7,7 +7,7 @@
 
 import { MISS } from '../../client/operations.ts';
 import { Errno } from '../../util/errno.ts';
-import { get64, In, OutBytes, putEntry } from '../abi.ts';
+import { get64, In, OutBytes, putEntry, S_ISVTX } from '../abi.ts';
 import type { RequestView } from '../request.ts';
 import { ANSWERED, type HandlerContext } from './context.ts';
 
@@ -20,8 +20,35 @@ export function lookup(context: HandlerContext, request: RequestView): number {
     if (attr.cacheable && !kernel.isSplit(dir)) return negativeEntry(context, request);
     kernel.tookName(dir, request.bytes, request.nameStart, request.nameLength);
   }
-  if (result >= 0 && !kernel.mayPlace(dir, attr)) return MISS;
+  if (result >= 0) {
+    const { node } = attr;
+    if (isTorn(context, request, node)) return ANSWERED;
+    if (!kernel.mayPlace(dir, attr)) return MISS;
+    context.lastFound.note(request, node);
+  }
   return context.entry(request, result);
+}
+
+/** Answers a lookup of a rename that would take one inode for two links of it, see last_found.ts. */
+function isTorn(context: HandlerContext, request: RequestView, node: number): boolean {
+  const { operations, lastFound, staleRetries, otherAttr } = context;
+  const other = lastFound.otherName(request, node);
+  if (other === null) return false;
+  // What cannot be told without waiting counts as gone: to begin anew does no harm.
+  const isThere = operations.lookup(other.dir, other.name, otherAttr) === 0 && otherAttr.node === node;
+  const answer = isThere ? 'found' : staleRetries.ofRename(request, other.unique);
+  if (answer === 'found') return false;
+  lastFound.forget(request);
+  // In a sticky directory the kernel must know what is replaced, to check the right to it.
+  const isAbsent = answer === 'absent' && (request.uid === 0 || !isSticky(context, request.node));
+  const errno = isAbsent ? Errno.ENOENT : Errno.ESTALE;
+  context.kernel.tookName(request.kernelNode, request.bytes, request.nameStart, request.nameLength);
+  context.replies.status(request.uniqueLow, request.uniqueHigh, -errno);
+  return true;
+}
+
+function isSticky({ operations, otherAttr }: HandlerContext, dir: number): boolean {
+  return operations.getattr(dir, otherAttr) !== 0 || (otherAttr.mode & S_ISVTX) !== 0;
 }
 
 /** "There is no such name", which the kernel may keep: an entry with node 0. */

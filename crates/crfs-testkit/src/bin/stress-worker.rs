@@ -406,7 +406,15 @@ impl Worker {
                 self.set(times, id, attribute::MTIME, time, done)
             }
             75..=90 => self.xattr(fd, id),
-            91..=96 => self.read_mapped(fd, id),
+            91..=95 => self.read_mapped(fd, id),
+            96 => {
+                let (told, times) = self.call("statfs", |_| sys::statfs(fd));
+                match told {
+                    Ok((all, free)) if all > 0 && free <= all => Ok(()),
+                    Ok(_) => self.fault(times, "statfs", -1),
+                    Err(errno) => self.fault(times, "statfs", errno),
+                }
+            }
             _ => {
                 let (synced, times) = self.call("fsync", |_| sys::fsync(fd));
                 match synced {
@@ -669,6 +677,11 @@ impl Worker {
         while at < bytes.len() {
             let value = if bytes.len() - at >= 8 { word_at(&bytes, at) } else { 0 };
             let end = at + (1 + (value >> 8) % 40) as usize * 8;
+            let is_page_by_page = end > bytes.len() && bytes.len().is_multiple_of(PAGE as usize);
+            if value != 0 && is_page_by_page && bytes[at..] == repeated(value, bytes.len() - at) {
+                self.record(times, Kind::Torn, &[file, value])?;
+                break;
+            }
             if value == 0 || end > bytes.len() || bytes[at..end] != repeated(value, end - at) {
                 return self.fault(times, "a torn append", -1);
             }

@@ -382,8 +382,10 @@ fn check_registers(records: &[Record], report: &mut Report) {
 fn check_appends(records: &[Record], report: &mut Report) {
     let mut appends: BTreeMap<i64, HashMap<i64, &Record>> = BTreeMap::new();
     let mut reads: BTreeMap<i64, Vec<&Record>> = BTreeMap::new();
+    let mut torn: HashMap<i64, Vec<&Record>> = HashMap::new();
     for record in records {
         match record.kind {
+            Kind::Torn => torn.entry(record.args[0]).or_default().push(record),
             Kind::Append => {
                 appends.entry(record.args[0]).or_default().insert(record.args[1], record);
             }
@@ -399,6 +401,12 @@ fn check_appends(records: &[Record], report: &mut Report) {
         let whole = &last.args[1..];
         let appended = appends.get(&file).unwrap_or(&none);
         let mut fault = |text: String| report.violations.push(format!("appends to file {file}: {text}"));
+        // A local file system shows an append page by page, but only while it runs.
+        for look in torn.get(&file).into_iter().flatten() {
+            if !appended.get(&look.args[1]).is_some_and(|append| append.overlaps(look)) {
+                fault(format!("a part of one that was not being appended: {}", look.line()));
+            }
+        }
         let mut at: HashMap<i64, usize> = HashMap::new();
         let mut latest_start = 0;
         for (index, value) in whole.iter().enumerate() {
@@ -502,6 +510,21 @@ mod tests {
             lines[2] = format!("4 5 1 appended 9 {wrong}");
             assert!(violations(&lines) > 0, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_part_of_an_append_is_seen_only_while_it_runs() {
+        let lines = |from: u64, value: i64| {
+            [
+                "0 9 1 append 9 5".to_owned(),
+                format!("{from} 12 2 appended 9"),
+                format!("{from} 12 2 torn 9 {value}"),
+                "20 21 2 appended 9 5".to_owned(),
+            ]
+        };
+        assert_eq!(violations(&lines(7, 5)), 0);
+        assert_eq!(violations(&lines(7, 6)), 1);
+        assert!(violations(&lines(10, 5)) > 0);
     }
 
     #[test]

@@ -119,6 +119,8 @@ kinds! {
     Append = "append",
     /// file, then all values in it in order
     Appended = "appended",
+    /// file, value: only its beginning was there, up to the end of a page
+    Torn = "torn",
     /// identity
     Sync = "fsync",
     /// identity

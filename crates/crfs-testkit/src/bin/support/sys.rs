@@ -176,6 +176,16 @@ pub fn fsync(fd: &Fd) -> Sys<()> {
     done(i64::from(unsafe { libc::fsync(fd.0) }))
 }
 
+/// Blocks of the file system: all, and free ones.
+pub fn statfs(fd: &Fd) -> Sys<(u64, u64)> {
+    let mut told = std::mem::MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: a live buffer of the type that the call fills.
+    done(i64::from(unsafe { libc::fstatfs(fd.0, told.as_mut_ptr()) }))?;
+    // SAFETY: plain numbers, zeroed and filled.
+    let told = unsafe { told.assume_init() };
+    Ok((told.f_blocks, told.f_bfree))
+}
+
 pub fn fallocate(fd: &Fd, mode: i32, offset: u64, length: u64) -> Sys<()> {
     // SAFETY: a call with numbers.
     done(i64::from(unsafe { libc::fallocate(fd.0, mode, offset as libc::off_t, length as libc::off_t) }))
