@@ -43,7 +43,12 @@ export class LostObjects {
   }
 
   /** Changes of a client were lost. */
-  add(client: number, losses: Losses, nodeOf: (tree: number, ino: number) => number, given: Promise<void>): void {
+  add(
+    client: number,
+    losses: Losses,
+    nodeOf: (tree: number, ino: number) => number,
+    given: Promise<void>,
+  ): void {
     const keys: string[] = [];
     for (const node of losses.inodes) keys.push(`m ${node}`);
     for (const { tree, dir, name } of losses.names)

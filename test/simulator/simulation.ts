@@ -11,6 +11,7 @@ import { Buffer } from 'node:buffer';
 import { Client } from '../../ts/client/client.ts';
 import { DIRTY_BYTES_MAX, TRIES_BEFORE_KEEPING } from '../../ts/client/limits.ts';
 import { AttrOut } from '../../ts/client/operations.ts';
+import type { Losses } from '../../ts/client/refusal.ts';
 import { type TransitionName, transitionCounts } from '../../ts/coherency/transitions.ts';
 import { ItemType } from '../../ts/item/key.ts';
 import { Server } from '../../ts/server/server.ts';
@@ -27,14 +28,7 @@ import { RangeForest } from '../../ts/util/range_map.ts';
 import { decodeControl } from '../../ts/wire/codec.ts';
 import { MessageCounters } from '../../ts/wire/counters.ts';
 import type { FieldType } from '../../ts/wire/field.ts';
-import {
-  Mode,
-  messageName,
-  messages,
-  type Release,
-  type Revoke,
-} from '../../ts/wire/message.ts';
-import type { Losses } from '../../ts/client/refusal.ts';
+import { Mode, messageName, messages, type Release, type Revoke } from '../../ts/wire/message.ts';
 import { breakClient, KERNEL_FAULTS } from './faults.ts';
 import { type Step, stepText } from './history.ts';
 import { type Listing, SimulatedKernel } from './kernel.ts';
@@ -56,7 +50,7 @@ const WAIT_MAX_MS = 60_000;
 const ROUNDS_MAX = TRIES_BEFORE_KEEPING + 1;
 /** How often it is looked at, milliseconds. */
 const WATCH_MS = 1000;
-/** A revoke is answered within this time, milliseconds: what is dirty goes out on the slowest link. */
+/** A revoke is answered within this time, milliseconds in which nobody is silent: what is dirty goes out on the slowest link. */
 const REVOKE_MAX_MS = 30_000;
 /** Bytes on one connection: what a client may have dirty, and some replies. */
 const BACKLOG_MAX_BYTES = 4 * BODY_BYTES_MAX;
@@ -88,6 +82,8 @@ class Mount {
   readonly journal: Journal;
   /** What the server has asked back and not got, and since when. */
   readonly asked: RangeForest<number> = new RangeForest();
+  /** Its link was silent at times. */
+  isTroubled = false;
   /** No program runs on it any more. */
   isDead = false;
   /** The server has ended its session. */
@@ -188,6 +184,11 @@ export class Simulation {
         : { sessionRangesMax: this.scenario.sessionRangesMax }),
       log: (line) => this.trace.note('server:', line),
     });
+  }
+
+  /** The time, without that in which somebody was silent, milliseconds. */
+  get #quietMs(): number {
+    return this.time.nowMs() - this.#silentMs;
   }
 
   /** Events so far: calls of kernels, deliveries, timers. */
@@ -301,7 +302,7 @@ export class Simulation {
       forgetsAtOnce: this.settings.off.has('orphans'),
       hasNames: (node) => (this.#model.get(node)?.nlink ?? 0) > 0,
       count: (what) => this.#count(what),
-      quietMs: () => time.nowMs() - this.#silentMs,
+      quietMs: () => this.#quietMs,
     });
     const client = await Client.connect({
       transport: link.client,
@@ -313,10 +314,14 @@ export class Simulation {
       counters: this.#counters,
       ...(scenario.dirtyBytesMax === null ? {} : { dirtyBytesMax: scenario.dirtyBytesMax }),
       onLost: (losses, given) => this.#onLost(number, losses, given),
-      onEnded: () => {
+      onEnded: (cause) => {
         kernel.forgetEverything();
         const own = this.#byNumber.get(number);
-        if (own?.isDead === false) this.#bury(own);
+        if (own === undefined || own.isDead) return;
+        // Slow is not silent.
+        if (!own.isTroubled)
+          this.#fail(new Violation('a session stands', `client ${number}: ${cause.message}`));
+        this.#bury(own);
       },
       log: (line) => {
         this.trace.note(`c${number}:`, line);
@@ -355,7 +360,7 @@ export class Simulation {
       if (isDropped) this.#count('fault');
       const asked = this.#byNumber.get(client)?.asked;
       const { ranges } = decodeControl<Revoke>(messages.revoke.fields, controlOf(frame), 'revoke');
-      for (const range of ranges) asked?.set(range, this.time.nowMs());
+      for (const range of ranges) asked?.set(range, this.#quietMs);
       return !isDropped;
     }
     if (kind === messages.release.kind && isArrival) {
@@ -424,10 +429,12 @@ export class Simulation {
       this.#count('trouble: a client is silent for a while');
       const ms = (leaseMs * random.below(70)) / 100;
       this.trace.note(`c${number}`, `is silent for ${ms.toFixed(0)} ms`);
+      mount.isTroubled = true;
       mount.link.silence(ms);
     } else if (silenceOneIn > 0 && random.oneIn(silenceOneIn)) {
       this.#count('trouble: a client is silent for good');
       this.trace.note(`c${number}`, 'is silent from now on');
+      mount.isTroubled = true;
       mount.link.silence(Infinity);
       // It must end by itself in time, which it does not do yet.
       if (!this.settings.off.has('lease')) return;
@@ -477,15 +484,16 @@ export class Simulation {
   #watch(): void {
     this.time.setTimer(WATCH_MS, () => {
       const nowMs = this.time.nowMs();
-      if (this.#mounts.some((mount) => !mount.isEnded && mount.link.heldUntilMs > nowMs)) this.#silentMs += WATCH_MS;
-      const revokedMs = nowMs - REVOKE_MAX_MS - (this.#isTroubled ? 2 * this.scenario.leaseMs : 0);
+      if (this.#mounts.some((mount) => !mount.isEnded && mount.link.heldUntilMs > nowMs))
+        this.#silentMs += WATCH_MS;
+      const revokedMs = this.#quietMs - REVOKE_MAX_MS;
       for (const mount of this.#mounts) {
         if (!mount.isDead) this.#requireBounds(mount);
         mount.asked.forEach((_tree, start, _end, sinceMs) => {
           if (sinceMs < revokedMs)
             throw new Violation(
               'no revoke is lost',
-              `client ${mount.number}, inode ${start.objectid}, since ${sinceMs} ms`,
+              `client ${mount.number}, inode ${start.objectid}, for ${this.#quietMs - sinceMs} ms`,
             );
         });
         const { waitedMs } = mount.kernel;
@@ -650,7 +658,7 @@ export class Simulation {
   async #drain(): Promise<void> {
     const { time } = this;
     this.#volume.isPlanting = false;
-    await time.sleep(2 * 1000 + 10 * this.scenario.kernelSlownessMs);
+    await time.sleep(2 * 1000 + 10 * this.scenario.kernelSlownessMs + 20 * slowestWayMs(this.scenario));
     this.#compare();
     for (const mount of this.#mounts) {
       const { kernel } = mount;
@@ -664,7 +672,8 @@ export class Simulation {
       const result = await mount.client.close();
       if (owesErrno && result === 0)
         throw new Violation('a loss is told', `close of client ${mount.number} says nothing of it`);
-      if (result !== 0 && !mount.hasLost) throw new Violation('nothing is lost', `close of client ${mount.number}: ${result}`);
+      if (result !== 0 && !mount.hasLost)
+        throw new Violation('nothing is lost', `close of client ${mount.number}: ${result}`);
       mount.kernel.isDead = true;
     }
     await time.sleep(60_000);
@@ -716,12 +725,16 @@ export class Simulation {
   }
 }
 
+/** How long a message takes at most one way, milliseconds. */
+function slowestWayMs({ links }: Scenario): number {
+  return Math.max(...links.map(({ latencyMs, jitterMs }) => latencyMs + jitterMs));
+}
+
 /** What many programs want one after the other takes as long as handing it over so often takes on the slowest link. */
 function waitMaxMs(scenario: Scenario): number {
-  const { clients, processes, links, kernelSlownessMs, readDelayMs, applyDelayMs } = scenario;
-  const wayMs = Math.max(...links.map(({ latencyMs, jitterMs }) => latencyMs + jitterMs));
+  const { clients, processes, kernelSlownessMs, readDelayMs, applyDelayMs } = scenario;
   // The revoke, the release, the grant.
-  const turnMs = 3 * wayMs + 2 * kernelSlownessMs + readDelayMs + applyDelayMs;
+  const turnMs = 3 * slowestWayMs(scenario) + 2 * kernelSlownessMs + readDelayMs + applyDelayMs;
   return WAIT_MAX_MS + ROUNDS_MAX * clients * processes * turnMs;
 }
 

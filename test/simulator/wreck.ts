@@ -370,7 +370,12 @@ function volumePages(volume: MemoryVolume, ino: number, size: number): Uint8Arra
 }
 
 /** Makes the model hold what the volume holds of some inodes, as far as it can be different. */
-function follow(model: Model, volume: MemoryVolume, keys: Iterable<string>, nodes: ReadonlySet<number>): void {
+function follow(
+  model: Model,
+  volume: MemoryVolume,
+  keys: Iterable<string>,
+  nodes: ReadonlySet<number>,
+): void {
   for (const key of keys) {
     const node = nodeOfKey(key);
     if (!nodes.has(node)) continue;

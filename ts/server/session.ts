@@ -4,8 +4,8 @@
 // batch has come back from the volume.
 
 import type { Operation } from '../coherency/grant_table.ts';
-import type { TreeInode } from '../wire/message.ts';
 import { KEEP_MS } from '../util/limits.ts';
+import type { TreeInode } from '../wire/message.ts';
 import type { Peer } from '../wire/peer.ts';
 
 export interface SessionOptions {

@@ -97,14 +97,7 @@ function make(
 }
 
 /** Fills `out` for a new name: the kernel may keep it only if it may keep the name as well as the inode. */
-function fillEntry(
-  core: Core,
-  tree: number,
-  dir: number,
-  hash: number,
-  ino: number,
-  out: AttrOut,
-): number {
+function fillEntry(core: Core, tree: number, dir: number, hash: number, ino: number, out: AttrOut): number {
   const result = core.fillAttr(tree, ino, out);
   if (!core.isLasting(tree, dir, ItemType.dirItem, hash)) out.cacheable = false;
   return result;
