@@ -50,12 +50,6 @@ export class Link {
     this.heldUntilMs = Math.max(this.heldUntilMs, this.options.time.nowMs() + ms);
   }
 
-  /** The client goes without a word; the server finds out by its lease. */
-  abandon(): void {
-    this.silence(Infinity);
-    this.client.end(new Error('the client is gone'));
-  }
-
   /** Breaks the connection: the client knows at once, the server after a moment. */
   break(): void {
     if (this.isBroken) return;

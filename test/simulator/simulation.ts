@@ -15,7 +15,7 @@ import type { Losses } from '../../ts/client/refusal.ts';
 import { type TransitionName, transitionCounts } from '../../ts/coherency/transitions.ts';
 import { ItemType } from '../../ts/item/key.ts';
 import { Server } from '../../ts/server/server.ts';
-import { errorText } from '../../ts/util/errors.ts';
+import { ConnectionError, errorText, FsError } from '../../ts/util/errors.ts';
 import {
   BODY_BYTES_MAX,
   REQUESTS_IN_FLIGHT_MAX,
@@ -155,7 +155,6 @@ export class Simulation {
     this.#isTroubled = this.scenario.crashOneIn + this.scenario.silenceOneIn > 0;
     this.trace = new Trace(() => this.time.nowMs(), settings.lines);
     const { time } = this;
-    const { off } = settings;
 
     this.#waitMaxMs = waitMaxMs(this.scenario);
     this.#volume = new SimulatedVolume({
@@ -170,8 +169,7 @@ export class Simulation {
       const seenBy = this.#seenBy.get(node);
       return seenBy !== undefined && seenBy !== client;
     });
-    const allow = { forgottenOrphans: off.has('orphans'), reusedNumbers: off.has('numbers') };
-    this.#linearizer = new Linearizer(this.#model, allow);
+    this.#linearizer = new Linearizer(this.#model);
     this.#model.onName = (dir, name, isThere) => this.#onName(dir, name, isThere);
     this.#server = new Server({
       volume: this.#volume,
@@ -298,9 +296,6 @@ export class Simulation {
       judge: (step, begun) => this.#judge(number, step, begun),
       now: () => this.#linearizer.now,
       nodeAt: (dir, name) => this.#nodeAt(number, dir, name),
-      mayRemove: (dir, name) => this.#mayRemove(dir, name),
-      forgetsAtOnce: this.settings.off.has('orphans'),
-      hasNames: (node) => (this.#model.get(node)?.nlink ?? 0) > 0,
       count: (what) => this.#count(what),
       quietMs: () => this.#quietMs,
     });
@@ -371,15 +366,6 @@ export class Simulation {
     return true;
   }
 
-  /** Without the switch `orphans` no inode that somebody uses loses its last name. */
-  #mayRemove(dir: number, name: string): boolean {
-    if (!this.settings.off.has('orphans')) return true;
-    const node = this.#model.get(dir)?.names.get(name);
-    const inode = node === undefined ? undefined : this.#model.get(node);
-    if (inode === undefined || inode.nlink > 1) return true;
-    return !this.#mounts.some((mount) => mount.kernel.isUsed(inode.node));
-  }
-
   /** Some directories and files to begin with. */
   async #prepare(mount: Mount): Promise<void> {
     const out = new AttrOut();
@@ -410,6 +396,7 @@ export class Simulation {
         this.#fail(error);
       }
       if (random.oneIn(16)) mount.kernel.shrink();
+      if (random.oneIn(512)) void mount.client.peer.request('stats', {}).catch(() => {});
       if (!mount.isDead) this.#trouble(mount, random);
     }
     each.closeAll();
@@ -417,7 +404,6 @@ export class Simulation {
 
   /** Once in a while something happens to a mount. */
   #trouble(mount: Mount, random: Prng): void {
-    const { time } = this;
     const { crashOneIn, pauseOneIn, silenceOneIn, leaseMs } = this.scenario;
     const { number } = mount;
     if (crashOneIn > 0 && random.oneIn(crashOneIn)) {
@@ -436,14 +422,6 @@ export class Simulation {
       this.trace.note(`c${number}`, 'is silent from now on');
       mount.isTroubled = true;
       mount.link.silence(Infinity);
-      // It must end by itself in time, which it does not do yet.
-      if (!this.settings.off.has('lease')) return;
-      time.setTimer(leaseMs / 3, () => {
-        if (mount.isDead) return;
-        this.trace.note(`c${number}`, 'is gone');
-        this.#bury(mount);
-        mount.link.abandon();
-      });
     }
   }
 
@@ -458,7 +436,13 @@ export class Simulation {
   async #join(): Promise<void> {
     await this.time.sleep(this.#random.below(2000));
     if (this.#isStopping) return;
-    this.#start(await this.#mount());
+    try {
+      this.#start(await this.#mount());
+    } catch (error) {
+      // The server is full until it has found out who is gone, or its answer was lost in a storm of greetings.
+      if (!(error instanceof FsError) && !(error instanceof ConnectionError)) throw error;
+      await this.#join();
+    }
   }
 
   /** Sessions have ended: the model follows what is left of those that had no time to say goodbye. */

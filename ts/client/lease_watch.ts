@@ -6,6 +6,7 @@
 // It may only be slow: its answer waits behind what was asked for before. So the session is given up when nothing
 // whatever has come from the server for a lease.
 
+import { countTransition, Transition } from '../coherency/transitions.ts';
 import type { Clock, Timer } from '../util/clock.ts';
 
 /**
@@ -50,9 +51,11 @@ export class LeaseWatch {
       return;
     }
     if (trustedMs <= 0 && this.isTrusted) {
+      countTransition(Transition.leaseLapsed);
       this.isTrusted = false;
       onLapse();
     } else if (trustedMs > 0 && !this.isTrusted) {
+      countTransition(Transition.leaseRenewed);
       this.isTrusted = true;
       this.#wake();
     }

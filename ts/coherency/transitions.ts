@@ -28,6 +28,11 @@ export const Transition = {
   waitedForRoom: 21,
   releaseVoid: 22,
   releasedAgain: 23,
+  kept: 24,
+  keptTooLong: 25,
+  leaseEnded: 26,
+  leaseLapsed: 27,
+  leaseRenewed: 28,
 } as const;
 
 export type TransitionName = keyof typeof Transition;
