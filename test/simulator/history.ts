@@ -52,7 +52,16 @@ export type Step =
       seen: readonly Seen[];
     }
   | { kind: 'open'; node: number; truncate: boolean; result: number; seen: readonly Seen[] }
-  | { kind: 'read'; node: number; offset: number; length: number; result: number; bytes: Uint8Array }
+  | {
+      kind: 'read';
+      node: number;
+      offset: number;
+      length: number;
+      /** For a page that the kernel keeps: the kernel goes by its own size, and zeros may fill the page. */
+      isPage: boolean;
+      result: number;
+      bytes: Uint8Array;
+    }
   | {
       kind: 'write';
       node: number;
@@ -122,19 +131,11 @@ function tagOf(bytes: Uint8Array): string {
   return bytes.length === 0 ? '' : `${bytes[0]}..${bytes[bytes.length - 1]}`;
 }
 
-/** What is not judged as long as it is not built. */
-export interface Allowances {
-  /** The server forgets who has a nameless inode open: operations on one may say ESTALE. */
-  readonly forgottenOrphans: boolean;
-  /** The number of an inode that is gone may be given to a new one when a session ends. */
-  readonly reusedNumbers: boolean;
-}
-
 /**
  * @param isOpen - whether the client has the step's inode open
  * @returns what is wrong, or null when the model agrees and has followed
  */
-export function applyStep(model: Model, step: Step, allow: Allowances, isOpen: boolean): string | null {
+export function applyStep(model: Model, step: Step, isOpen: boolean): string | null {
   switch (step.kind) {
     case 'lookup':
       return lookup(model, step);
@@ -143,7 +144,7 @@ export function applyStep(model: Model, step: Step, allow: Allowances, isOpen: b
       return node === step.node ? null : `the name is ${node === 0 ? 'not there' : `inode ${node}`}`;
     }
     case 'make':
-      return make(model, step, allow);
+      return make(model, step);
     case 'remove': {
       const wrong = errorsDiffer(step.result, model.removeErrors(step.dir, step.name, step.isRmdir));
       if (wrong !== undefined) return wrong;
@@ -165,7 +166,7 @@ export function applyStep(model: Model, step: Step, allow: Allowances, isOpen: b
       return learn(model, step.seen);
     }
     default:
-      return onInode(model, step, allow, isOpen);
+      return onInode(model, step, isOpen);
   }
 }
 
@@ -202,25 +203,23 @@ function lookup(model: Model, step: Extract<Step, { kind: 'lookup' }>): string |
   return attributeDifference(step.attr, model.get(node)!);
 }
 
-function make(model: Model, step: Extract<Step, { kind: 'make' }>, allow: Allowances): string | null {
+function make(model: Model, step: Extract<Step, { kind: 'make' }>): string | null {
   const wrong = errorsDiffer(step.result, model.addErrors(step.dir, step.name));
   if (wrong !== undefined) return wrong;
-  const old = model.get(step.node);
-  if (old !== undefined && !(allow.reusedNumbers && old.nlink === 0))
-    return `inode ${step.node} was there before`;
+  if (model.get(step.node) !== undefined) return `inode ${step.node} was there before`;
   model.make(step.dir, step.name, step.node, step.mode, step.target);
   return learn(model, step.seen);
 }
 
 type InodeStep = Exclude<Step, { kind: 'lookup' | 'make' | 'link' | 'remove' | 'rename' | 'cachedName' }>;
 
-function onInode(model: Model, step: InodeStep, allow: Allowances, isOpen: boolean): string | null {
+function onInode(model: Model, step: InodeStep, isOpen: boolean): string | null {
   const inode = model.get(step.node);
   if (inode === undefined) return `inode ${step.node} was never made`;
   if (step.kind === 'cachedAttr') return attributeDifference(step.attr, inode);
   if (step.kind === 'cachedPage') return pageDifference(inode, step.index, step.bytes);
   if (inode.nlink === 0 && (step.result === -Errno.ESTALE || step.result === -Errno.ENOENT)) {
-    return allow.forgottenOrphans || !isOpen || inode.isGone ? null : 'the inode is nameless but open here';
+    return !isOpen || inode.isGone ? null : 'the inode is nameless but open here';
   }
   const errors = inodeErrors(inode, step);
   const wrong = errorsDiffer(step.result, errors);
@@ -230,7 +229,8 @@ function onInode(model: Model, step: InodeStep, allow: Allowances, isOpen: boole
       return attributeDifference(step.attr, inode);
     case 'read': {
       const length = Math.max(0, Math.min(step.length, inode.size - step.offset));
-      if (step.result !== length) return `there are ${length} bytes`;
+      const isFilled = step.isPage && step.result === step.length;
+      if (step.result !== length && !isFilled) return `there are ${length} bytes`;
       return bytesDiffer(inode, step.offset, step.bytes);
     }
     case 'write':

@@ -23,6 +23,7 @@ import {
   ReadFlags,
   SetAttr,
   SetAttrMask,
+  StatfsOut,
   WriteFlags,
 } from '../../ts/client/operations.ts';
 import { nameHash } from '../../ts/item/name_hash.ts';
@@ -30,6 +31,7 @@ import { Errno } from '../../ts/util/errno.ts';
 import type { Prng } from '../../ts/util/prng.ts';
 import type { Seen, Step } from './history.ts';
 import { type Attributes, copyAttributes, DIRECTORY, OWNER, PAGE, REGULAR } from './model.ts';
+import { Violation } from './trace.ts';
 import type { VirtualTime } from './virtual_time.ts';
 
 const ROOT = 1;
@@ -95,14 +97,6 @@ export interface KernelOptions {
   readonly now: () => number;
   /** The inode that a name leads to at this moment, in the model; 0 if there is none. */
   readonly nodeAt: (dir: number, name: string) => number;
-  /**
-   * Whether the name may go now: not while it is the last one of an inode that somebody uses, as long as nameless inodes
-   * are not right. Then forgetting a nameless inode takes no time either.
-   */
-  readonly mayRemove: (dir: number, name: string) => boolean;
-  readonly forgetsAtOnce: boolean;
-  /** Whether an inode has names at this moment, in the model. */
-  readonly hasNames: (node: number) => boolean;
   readonly count: (what: string) => void;
   /** Milliseconds in which nobody was silent: only such time counts against a request that waits. */
   readonly quietMs: () => number;
@@ -343,33 +337,18 @@ export class SimulatedKernel implements KernelCache {
     for (const index of [...inode.pages.keys()]) this.#dropPage(inode, index);
     this.#inodes.delete(node);
     const count = this.#lookups.get(node) ?? 0;
-    const { time, random, forgetsAtOnce } = this.#options;
+    const { time, random } = this.#options;
     const forget = (): void => {
       const left = (this.#lookups.get(node) ?? 0) - count;
       if (left > 0) this.#lookups.set(node, left);
       else if (this.#lookups.delete(node) && !this.isDead) this.#ops.forget(node);
     };
-    if (forgetsAtOnce) forget();
-    else time.setTimer(random.below(8) / 8, forget);
-  }
-
-  /** Whether a program has the inode open or is on its way to it. */
-  isUsed(node: number): boolean {
-    const inode = this.#inodes.get(node);
-    return inode !== undefined && inode.uses > this.#namesOf(node).length;
+    time.setTimer(random.below(8) / 8, forget);
   }
 
   /** Whether a handle of the inode is open here. */
   hasOpen(node: number): boolean {
     return (this.#inodes.get(node)?.handles ?? 0) > 0;
-  }
-
-  #namesOf(node: number): [Inode, Dentry][] {
-    const found: [Inode, Dentry][] = [];
-    for (const parent of this.#inodes.values()) {
-      for (const dentry of parent.dentries.values()) if (dentry.node === node) found.push([parent, dentry]);
-    }
-    return found;
   }
 
   /** The session is over: nothing is covered by a grant any more. */
@@ -695,7 +674,6 @@ export class SimulatedKernel implements KernelCache {
     if (found < 0) return found;
     const name = nameOf(text);
     return this.#request(() => {
-      if (!this.#options.mayRemove(dir, text)) return -Errno.EBUSY;
       const result = isRmdir ? this.#ops.rmdir(dir, name.bytes) : this.#ops.unlink(dir, name.bytes);
       if (result === MISS || this.#isLost(result)) return result;
       const victim = this.#options.nodeAt(dir, text);
@@ -714,8 +692,6 @@ export class SimulatedKernel implements KernelCache {
     if (victim === undefined) return;
     victim.isAttrValid = false;
     if (isDirectory) for (const child of [...victim.dentries.values()]) this.#dropDentry(victim, child);
-    if (!this.#options.forgetsAtOnce || this.#options.hasNames(node)) return;
-    for (const [parent, dentry] of this.#namesOf(node)) this.#dropDentry(parent, dentry);
   }
 
   #gone(dir: number, text: string): void {
@@ -741,7 +717,6 @@ export class SimulatedKernel implements KernelCache {
     const target = nameOf(targetText);
     return this.#request(() => {
       const flags = noReplace ? 1 : 0;
-      if (!this.#options.mayRemove(targetDir, targetText)) return -Errno.EBUSY;
       const result = this.#ops.rename(sourceDir, source.bytes, targetDir, target.bytes, flags);
       if (result === MISS || this.#isLost(result)) return result;
       const { nodeAt } = this.#options;
@@ -830,7 +805,7 @@ export class SimulatedKernel implements KernelCache {
       const result = this.#ops.read(node, offset, length, target, isForPage ? ReadFlags.pages : 0);
       if (result === MISS || this.#isLost(result)) return result;
       const bytes = target.subarray(0, Math.max(0, result));
-      this.#judge({ kind: 'read', node, offset, length, result, bytes });
+      this.#judge({ kind: 'read', node, offset, length, isPage: isForPage, result, bytes });
       const inode = this.#inodes.get(node);
       if (!isForPage || result < 0 || inode === undefined) return result;
       if (result < PAGE && offset + result < inode.size) {
@@ -990,6 +965,17 @@ export class SimulatedKernel implements KernelCache {
       if (result === MISS || this.#isLost(result)) return result;
       const text = Buffer.from(target.subarray(0, Math.max(0, result))).toString('latin1');
       this.#judge({ kind: 'readlink', node, result, target: text });
+      return result;
+    });
+  }
+
+  async statfs(): Promise<number> {
+    const out = new StatfsOut();
+    return this.#request(() => {
+      const result = this.#ops.statfs(out);
+      const isRight = out.availableBytes <= out.freeBytes && out.freeBytes <= out.totalBytes;
+      if (result === 0 && !(isRight && out.totalBytes > 0))
+        throw new Violation('the space adds up', JSON.stringify(out));
       return result;
     });
   }

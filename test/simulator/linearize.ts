@@ -6,7 +6,7 @@
 // result is right (Wing and Gong's search, with Lowe's memory of the configurations that lead nowhere). Steps change
 // several objects at once, as a rename does, so the whole model is the object that is searched over.
 
-import { type Allowances, applyStep, type Step } from './history.ts';
+import { applyStep, type Step } from './history.ts';
 import type { Model } from './model.ts';
 import { modelText, objectsOf } from './wreck.ts';
 
@@ -27,14 +27,12 @@ const TRIES_MAX = 20_000;
 
 export class Linearizer {
   readonly #model: Model;
-  readonly #allow: Allowances;
   /** The last steps, oldest first. */
   #recent: Done[] = [];
   #number = 0;
 
-  constructor(model: Model, allow: Allowances) {
+  constructor(model: Model) {
     this.#model = model;
-    this.#allow = allow;
   }
 
   /** Steps done so far: what a request that begins now has to name. */
@@ -60,7 +58,7 @@ export class Linearizer {
     const model = this.#model;
     const number = ++this.#number;
     model.undo = [];
-    const wrong = applyStep(model, step, this.#allow, isOpen);
+    const wrong = applyStep(model, step, isOpen);
     const done: Done = { step, begun, ended: number, isOpen, undo: model.undo };
     if (wrong === null) {
       this.#recent.push(done);
@@ -80,7 +78,7 @@ export class Linearizer {
     for (let at = window.length - 2; at >= 0; at--) undoAll(window[at]!.undo);
     const { onName } = this.#model;
     this.#model.onName = () => {};
-    const order = findOrder(this.#model, window, this.#allow);
+    const order = findOrder(this.#model, window);
     if (order === null) for (const done of window.slice(0, -1)) this.#redo(done);
     this.#model.onName = onName;
     if (order !== null) this.#recent = [...this.#recent.slice(0, from), ...order];
@@ -90,7 +88,7 @@ export class Linearizer {
   #redo(done: Done): void {
     this.#model.undo = done.undo;
     done.undo.length = 0;
-    applyStep(this.#model, done.step, this.#allow, done.isOpen);
+    applyStep(this.#model, done.step, done.isOpen);
   }
 }
 
@@ -99,7 +97,7 @@ function undoAll(undo: (() => void)[]): void {
 }
 
 /** @returns an order in which every step is right, applied to the model; null if there is none, and nothing changed */
-export function findOrder(model: Model, window: readonly Done[], allow: Allowances): Done[] | null {
+export function findOrder(model: Model, window: readonly Done[]): Done[] | null {
   const keys = new Set<string>();
   for (const { step } of window) for (const key of objectsOf(model, step)?.keys ?? []) keys.add(key);
   const failed = new Set<string>();
@@ -118,7 +116,7 @@ export function findOrder(model: Model, window: readonly Done[], allow: Allowanc
     for (const done of [...left]) {
       if (done.begun >= firstEnd) continue;
       model.undo = [];
-      const wrong = applyStep(model, done.step, allow, done.isOpen);
+      const wrong = applyStep(model, done.step, done.isOpen);
       const { undo } = model;
       if (wrong === null) {
         left.delete(done);

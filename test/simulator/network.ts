@@ -9,6 +9,9 @@ import type { Prng } from '../../ts/util/prng.ts';
 import type { Transport, TransportHandlers } from '../../ts/wire/transport.ts';
 import type { VirtualTime } from './virtual_time.ts';
 
+/** Bytes arrive at least so often while there are any on their way, milliseconds. */
+const PIECE_MS = 250;
+
 export interface LinkOptions {
   readonly time: VirtualTime;
   readonly random: Prng;
@@ -45,12 +48,6 @@ export class Link {
   /** Holds everything back for a time; Infinity for good. */
   silence(ms: number): void {
     this.heldUntilMs = Math.max(this.heldUntilMs, this.options.time.nowMs() + ms);
-  }
-
-  /** The client goes without a word; the server finds out by its lease. */
-  abandon(): void {
-    this.silence(Infinity);
-    this.client.end(new Error('the client is gone'));
   }
 
   /** Breaks the connection: the client knows at once, the server after a moment. */
@@ -93,17 +90,22 @@ export class SimulatedTransport implements Transport {
     const frame = Buffer.concat(buffers);
     if (!this.#link.options.onFrame(this.#isServer, false, frame)) return true;
     this.queuedBytes += frame.length;
-    this.#later(frame.length, () => {
-      this.queuedBytes -= frame.length;
-      this.other.#receive(frame);
-    });
+    const most = PIECE_MS * this.#link.options.bandwidth;
+    for (let at = 0; at < frame.length; at += most) {
+      const piece = frame.subarray(at, at + most);
+      const isLast = at + most >= frame.length;
+      this.#later(piece.length, at > 0, () => {
+        this.queuedBytes -= piece.length;
+        this.other.#receive(piece, isLast ? frame : null);
+      });
+    }
     return true;
   }
 
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#later(0, () => this.other.end(null));
+    this.#later(0, false, () => this.other.end(null));
     this.#link.options.time.setTimer(0, () => this.end(null));
   }
 
@@ -117,20 +119,22 @@ export class SimulatedTransport implements Transport {
     const handlers = this.#handlers;
     this.#handlers = null;
     handlers?.onClose(cause);
-    if (handlers !== null && !this.#link.isBroken) this.#later(0, () => this.other.end(null));
+    if (handlers !== null && !this.#link.isBroken) this.#later(0, false, () => this.other.end(null));
   }
 
-  #receive(frame: Buffer): void {
+  /** @param frame - the frame that is complete with this piece */
+  #receive(piece: Buffer, frame: Buffer | null): void {
     if (this.#handlers === null) return;
-    this.#link.options.onFrame(!this.#isServer, true, frame);
-    this.#handlers.onData(frame);
+    if (frame !== null) this.#link.options.onFrame(!this.#isServer, true, frame);
+    this.#handlers.onData(piece);
   }
 
-  /** Sets a delivery behind all earlier ones of this direction. */
-  #later(bytes: number, deliver: () => void): void {
+  /** Sets a delivery behind all earlier ones of this direction. @param follows - right behind the one before */
+  #later(bytes: number, follows: boolean, deliver: () => void): void {
     const { time, random, latencyMs, jitterMs, bandwidth } = this.#link.options;
-    const delayMs = latencyMs + (jitterMs * random.below(1024)) / 1024 + bytes / bandwidth;
-    const dueMs = Math.max(this.#lastMs, time.nowMs() + delayMs, this.#link.heldUntilMs);
+    const wayMs = follows ? 0 : latencyMs + (jitterMs * random.below(1024)) / 1024;
+    const freeMs = Math.max(this.#lastMs, time.nowMs() + wayMs);
+    const dueMs = Math.max(freeMs + bytes / bandwidth, this.#link.heldUntilMs);
     this.#lastMs = dueMs;
     if (dueMs === Infinity) return;
     this.#underWay.push(deliver);

@@ -288,6 +288,10 @@ async function list(process: Process): Promise<string> {
   return `list ${node}: ${listing.result < 0 ? errnoText(listing.result) : [...listing.names.keys()].join(' ')}`;
 }
 
+async function statfs(process: Process): Promise<string> {
+  return `statfs: ${errnoText(await process.kernel.statfs())}`;
+}
+
 const ACTIONS: readonly (readonly [weight: number, Action])[] = [
   [14, open],
   [5, close],
@@ -309,6 +313,7 @@ const ACTIONS: readonly (readonly [weight: number, Action])[] = [
   [2, utimens],
   [3, xattr],
   [4, list],
+  [1, statfs],
 ];
 
 const WEIGHTS_SUM = ACTIONS.reduce((sum, [weight]) => sum + weight, 0);

@@ -24,24 +24,11 @@ export const FAULTS: readonly Fault[] = [
   'drop-revoke',
 ];
 
-/**
- * Rules that can be switched off (`--off`) to look at the others, or while the product does not keep them:
- *
- * - `orphans`: a file without a name lives until its last close on any client.
- * - `numbers`: the number of an inode that is gone is not given to another one.
- * - `lease`: a client that the server cannot reach stops answering before its lease ends.
- */
-export const SWITCHES = ['orphans', 'numbers', 'lease'] as const;
-/** What the product does not keep yet. */
-export const OFF_BY_DEFAULT: readonly Switch[] = [];
-export type Switch = (typeof SWITCHES)[number];
-
 export interface Settings {
   readonly seed: number;
   readonly events: number;
   readonly clientsMin: number;
   readonly clientsMax: number;
-  readonly off: ReadonlySet<Switch>;
   readonly fault: Fault | null;
   /** Messages go into the trace too. */
   readonly isVerbose: boolean;

@@ -15,7 +15,7 @@ import type { Losses } from '../../ts/client/refusal.ts';
 import { type TransitionName, transitionCounts } from '../../ts/coherency/transitions.ts';
 import { ItemType } from '../../ts/item/key.ts';
 import { Server } from '../../ts/server/server.ts';
-import { errorText } from '../../ts/util/errors.ts';
+import { ConnectionError, errorText, FsError } from '../../ts/util/errors.ts';
 import {
   BODY_BYTES_MAX,
   REQUESTS_IN_FLIGHT_MAX,
@@ -50,7 +50,7 @@ const WAIT_MAX_MS = 60_000;
 const ROUNDS_MAX = TRIES_BEFORE_KEEPING + 1;
 /** How often it is looked at, milliseconds. */
 const WATCH_MS = 1000;
-/** A revoke is answered within this time, milliseconds: what is dirty goes out on the slowest link. */
+/** A revoke is answered within this time, milliseconds in which nobody is silent: what is dirty goes out on the slowest link. */
 const REVOKE_MAX_MS = 30_000;
 /** Bytes on one connection: what a client may have dirty, and some replies. */
 const BACKLOG_MAX_BYTES = 4 * BODY_BYTES_MAX;
@@ -82,6 +82,8 @@ class Mount {
   readonly journal: Journal;
   /** What the server has asked back and not got, and since when. */
   readonly asked: RangeForest<number> = new RangeForest();
+  /** Its link was silent at times. */
+  isTroubled = false;
   /** No program runs on it any more. */
   isDead = false;
   /** The server has ended its session. */
@@ -153,7 +155,6 @@ export class Simulation {
     this.#isTroubled = this.scenario.crashOneIn + this.scenario.silenceOneIn > 0;
     this.trace = new Trace(() => this.time.nowMs(), settings.lines);
     const { time } = this;
-    const { off } = settings;
 
     this.#waitMaxMs = waitMaxMs(this.scenario);
     this.#volume = new SimulatedVolume({
@@ -168,8 +169,7 @@ export class Simulation {
       const seenBy = this.#seenBy.get(node);
       return seenBy !== undefined && seenBy !== client;
     });
-    const allow = { forgottenOrphans: off.has('orphans'), reusedNumbers: off.has('numbers') };
-    this.#linearizer = new Linearizer(this.#model, allow);
+    this.#linearizer = new Linearizer(this.#model);
     this.#model.onName = (dir, name, isThere) => this.#onName(dir, name, isThere);
     this.#server = new Server({
       volume: this.#volume,
@@ -182,6 +182,11 @@ export class Simulation {
         : { sessionRangesMax: this.scenario.sessionRangesMax }),
       log: (line) => this.trace.note('server:', line),
     });
+  }
+
+  /** The time, without that in which somebody was silent, milliseconds. */
+  get #quietMs(): number {
+    return this.time.nowMs() - this.#silentMs;
   }
 
   /** Events so far: calls of kernels, deliveries, timers. */
@@ -291,11 +296,8 @@ export class Simulation {
       judge: (step, begun) => this.#judge(number, step, begun),
       now: () => this.#linearizer.now,
       nodeAt: (dir, name) => this.#nodeAt(number, dir, name),
-      mayRemove: (dir, name) => this.#mayRemove(dir, name),
-      forgetsAtOnce: this.settings.off.has('orphans'),
-      hasNames: (node) => (this.#model.get(node)?.nlink ?? 0) > 0,
       count: (what) => this.#count(what),
-      quietMs: () => time.nowMs() - this.#silentMs,
+      quietMs: () => this.#quietMs,
     });
     const client = await Client.connect({
       transport: link.client,
@@ -307,10 +309,14 @@ export class Simulation {
       counters: this.#counters,
       ...(scenario.dirtyBytesMax === null ? {} : { dirtyBytesMax: scenario.dirtyBytesMax }),
       onLost: (losses, given) => this.#onLost(number, losses, given),
-      onEnded: () => {
+      onEnded: (cause) => {
         kernel.forgetEverything();
         const own = this.#byNumber.get(number);
-        if (own?.isDead === false) this.#bury(own);
+        if (own === undefined || own.isDead) return;
+        // Slow is not silent.
+        if (!own.isTroubled)
+          this.#fail(new Violation('a session stands', `client ${number}: ${cause.message}`));
+        this.#bury(own);
       },
       log: (line) => {
         this.trace.note(`c${number}:`, line);
@@ -349,7 +355,7 @@ export class Simulation {
       if (isDropped) this.#count('fault');
       const asked = this.#byNumber.get(client)?.asked;
       const { ranges } = decodeControl<Revoke>(messages.revoke.fields, controlOf(frame), 'revoke');
-      for (const range of ranges) asked?.set(range, this.time.nowMs());
+      for (const range of ranges) asked?.set(range, this.#quietMs);
       return !isDropped;
     }
     if (kind === messages.release.kind && isArrival) {
@@ -358,15 +364,6 @@ export class Simulation {
       for (const range of ranges) asked?.cut(range);
     }
     return true;
-  }
-
-  /** Without the switch `orphans` no inode that somebody uses loses its last name. */
-  #mayRemove(dir: number, name: string): boolean {
-    if (!this.settings.off.has('orphans')) return true;
-    const node = this.#model.get(dir)?.names.get(name);
-    const inode = node === undefined ? undefined : this.#model.get(node);
-    if (inode === undefined || inode.nlink > 1) return true;
-    return !this.#mounts.some((mount) => mount.kernel.isUsed(inode.node));
   }
 
   /** Some directories and files to begin with. */
@@ -399,6 +396,7 @@ export class Simulation {
         this.#fail(error);
       }
       if (random.oneIn(16)) mount.kernel.shrink();
+      if (random.oneIn(512)) void mount.client.peer.request('stats', {}).catch(() => {});
       if (!mount.isDead) this.#trouble(mount, random);
     }
     each.closeAll();
@@ -406,7 +404,6 @@ export class Simulation {
 
   /** Once in a while something happens to a mount. */
   #trouble(mount: Mount, random: Prng): void {
-    const { time } = this;
     const { crashOneIn, pauseOneIn, silenceOneIn, leaseMs } = this.scenario;
     const { number } = mount;
     if (crashOneIn > 0 && random.oneIn(crashOneIn)) {
@@ -418,19 +415,13 @@ export class Simulation {
       this.#count('trouble: a client is silent for a while');
       const ms = (leaseMs * random.below(70)) / 100;
       this.trace.note(`c${number}`, `is silent for ${ms.toFixed(0)} ms`);
+      mount.isTroubled = true;
       mount.link.silence(ms);
     } else if (silenceOneIn > 0 && random.oneIn(silenceOneIn)) {
       this.#count('trouble: a client is silent for good');
       this.trace.note(`c${number}`, 'is silent from now on');
+      mount.isTroubled = true;
       mount.link.silence(Infinity);
-      // It must end by itself in time, which it does not do yet.
-      if (!this.settings.off.has('lease')) return;
-      time.setTimer(leaseMs / 3, () => {
-        if (mount.isDead) return;
-        this.trace.note(`c${number}`, 'is gone');
-        this.#bury(mount);
-        mount.link.abandon();
-      });
     }
   }
 
@@ -445,7 +436,13 @@ export class Simulation {
   async #join(): Promise<void> {
     await this.time.sleep(this.#random.below(2000));
     if (this.#isStopping) return;
-    this.#start(await this.#mount());
+    try {
+      this.#start(await this.#mount());
+    } catch (error) {
+      // The server is full until it has found out who is gone, or its answer was lost in a storm of greetings.
+      if (!(error instanceof FsError) && !(error instanceof ConnectionError)) throw error;
+      await this.#join();
+    }
   }
 
   /** Sessions have ended: the model follows what is left of those that had no time to say goodbye. */
@@ -473,14 +470,14 @@ export class Simulation {
       const nowMs = this.time.nowMs();
       if (this.#mounts.some((mount) => !mount.isEnded && mount.link.heldUntilMs > nowMs))
         this.#silentMs += WATCH_MS;
-      const revokedMs = nowMs - REVOKE_MAX_MS - (this.#isTroubled ? 2 * this.scenario.leaseMs : 0);
+      const revokedMs = this.#quietMs - REVOKE_MAX_MS;
       for (const mount of this.#mounts) {
         if (!mount.isDead) this.#requireBounds(mount);
         mount.asked.forEach((_tree, start, _end, sinceMs) => {
           if (sinceMs < revokedMs)
             throw new Violation(
               'no revoke is lost',
-              `client ${mount.number}, inode ${start.objectid}, since ${sinceMs} ms`,
+              `client ${mount.number}, inode ${start.objectid}, for ${this.#quietMs - sinceMs} ms`,
             );
         });
         const { waitedMs } = mount.kernel;
@@ -645,7 +642,7 @@ export class Simulation {
   async #drain(): Promise<void> {
     const { time } = this;
     this.#volume.isPlanting = false;
-    await time.sleep(2 * 1000 + 10 * this.scenario.kernelSlownessMs);
+    await time.sleep(2 * 1000 + 10 * this.scenario.kernelSlownessMs + 20 * slowestWayMs(this.scenario));
     this.#compare();
     for (const mount of this.#mounts) {
       const { kernel } = mount;
@@ -712,12 +709,16 @@ export class Simulation {
   }
 }
 
+/** How long a message takes at most one way, milliseconds. */
+function slowestWayMs({ links }: Scenario): number {
+  return Math.max(...links.map(({ latencyMs, jitterMs }) => latencyMs + jitterMs));
+}
+
 /** What many programs want one after the other takes as long as handing it over so often takes on the slowest link. */
 function waitMaxMs(scenario: Scenario): number {
-  const { clients, processes, links, kernelSlownessMs, readDelayMs, applyDelayMs } = scenario;
-  const wayMs = Math.max(...links.map(({ latencyMs, jitterMs }) => latencyMs + jitterMs));
+  const { clients, processes, kernelSlownessMs, readDelayMs, applyDelayMs } = scenario;
   // The revoke, the release, the grant.
-  const turnMs = 3 * wayMs + 2 * kernelSlownessMs + readDelayMs + applyDelayMs;
+  const turnMs = 3 * slowestWayMs(scenario) + 2 * kernelSlownessMs + readDelayMs + applyDelayMs;
   return WAIT_MAX_MS + ROUNDS_MAX * clients * processes * turnMs;
 }
 

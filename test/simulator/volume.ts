@@ -13,6 +13,7 @@ import { FsError } from '../../ts/util/errors.ts';
 import type { Prng } from '../../ts/util/prng.ts';
 import type { Key } from '../../ts/util/range.ts';
 import type { FileExtent } from '../../ts/wire/message.ts';
+import type { Trouble } from './coverage.ts';
 import type { Scenario } from './scenario.ts';
 import type { VirtualTime } from './virtual_time.ts';
 
@@ -74,13 +75,13 @@ export class SimulatedVolume extends MemoryVolume {
     return { refused: { index, errno: random.pick([Errno.EIO, Errno.ENOSPC]), text: 'planted' }, cost: 0 };
   }
 
-  #happens(trouble: string, oneIn: number): boolean {
+  #happens(trouble: Trouble, oneIn: number): boolean {
     if (!this.isPlanting || oneIn === 0 || !this.#options.random.oneIn(oneIn)) return false;
     this.#options.count(`trouble: ${trouble}`);
     return true;
   }
 
-  #mayFail(trouble: string, oneIn: number): void {
+  #mayFail(trouble: Trouble, oneIn: number): void {
     if (this.#happens(trouble, oneIn)) throw new FsError(Errno.EIO, 'planted');
   }
 

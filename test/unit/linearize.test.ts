@@ -7,12 +7,10 @@ import type { Step } from '../simulator/history.ts';
 import { Linearizer } from '../simulator/linearize.ts';
 import { copyAttributes, Model } from '../simulator/model.ts';
 
-const ALLOW = { forgottenOrphans: false, reusedNumbers: false };
-
 function world(): { model: Model; history: Linearizer } {
   const model = new Model(1, 0o40755);
   model.make(1, 'a', 300, 0o100644, '');
-  return { model, history: new Linearizer(model, ALLOW) };
+  return { model, history: new Linearizer(model) };
 }
 
 function found(model: Model, name: string, node: number): Step {

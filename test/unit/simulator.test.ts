@@ -5,7 +5,7 @@
 
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { FAULTS, type Fault, OFF_BY_DEFAULT, type Settings } from '../simulator/scenario.ts';
+import { FAULTS, type Fault, type Settings } from '../simulator/scenario.ts';
 import { type Outcome, simulate } from '../simulator/simulation.ts';
 
 interface KnownSeed {
@@ -26,7 +26,6 @@ function run(seed: number, events: number, clients = '2-64', fault: Fault | null
     events,
     clientsMin,
     clientsMax,
-    off: new Set(OFF_BY_DEFAULT),
     fault,
     isVerbose: false,
     lines: 60,

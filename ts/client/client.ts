@@ -14,6 +14,7 @@ import type { Crc32c } from '../util/crc32c.ts';
 import type { DurationReport } from '../util/durations.ts';
 import { Errno } from '../util/errno.ts';
 import { ConnectionError, errorText, FsError } from '../util/errors.ts';
+import type { TreeRange } from '../util/range.ts';
 import type { MessageCounters } from '../wire/counters.ts';
 import { type GreetingReply, Mode, PROTOCOL_VERSION } from '../wire/message.ts';
 import { type IncomingNotice, Peer } from '../wire/peer.ts';
@@ -27,6 +28,8 @@ import { NeighbourReader } from './file_reader.ts';
 import { logFile } from './file_writer.ts';
 import { Giver, type Giving } from './giver.ts';
 import { type KernelCache, NO_KERNEL } from './kernel_cache.ts';
+import { forgetRanges } from './kernel_forget.ts';
+import { LeaseWatch } from './lease_watch.ts';
 import { CACHE_BYTES_DEFAULT, DIRTY_BYTES_MAX } from './limits.ts';
 import type { Operations } from './operations.ts';
 import { ClientOperations } from './ops/client_operations.ts';
@@ -42,12 +45,6 @@ const GREETING_TIMEOUT_MS = 10_000;
 
 /** Pings in the time of a lease. */
 const PINGS_A_LEASE = 3;
-/**
- * Part of a lease, counted from when the last answered ping was sent, for which the client trusts its grants: it must
- * have dropped everything when the server, which counts from when that ping arrived, gives them to others.
- */
-const TRUSTED_LEASE_PART = 0.8;
-
 export interface ClientOptions {
   readonly transport: Transport;
   readonly clock: Clock;
@@ -113,10 +110,8 @@ export class Client {
   readonly #evictor: Evictor;
   readonly #options: ClientOptions;
   #pingTimer: Timer | null = null;
-  #leaseTimer: Timer | null = null;
+  readonly #lease: LeaseWatch;
   #isClosing = false;
-  /** When the session began, milliseconds of the clock: it holds nothing before a later request has been answered. */
-  readonly #begunMs: number;
 
   /** Connects and greets. @throws FsError, ConnectionError - why there is no session. */
   static async connect(options: ClientOptions): Promise<Client> {
@@ -146,7 +141,7 @@ export class Client {
         },
       },
     );
-    client!.#watchLease();
+    client!.#lease.look();
     return client!;
   }
 
@@ -155,7 +150,6 @@ export class Client {
     this.peer = peer;
     this.greeting = greeting;
     const { clock, crc32c } = options;
-    this.#begunMs = clock.nowMs();
     const core = new Core({
       clock,
       crc32c,
@@ -173,6 +167,14 @@ export class Client {
     });
     this.#core = core;
     core.stamp.learn(greeting.serverTimeNs);
+    this.#lease = new LeaseWatch({
+      clock,
+      peer,
+      leaseMs: greeting.leaseMs,
+      onLapse: () => this.#onLapse(),
+      onSilence: () => peer.close(Errno.ETIMEDOUT, 'nothing has come from the server for a lease'),
+    });
+    core.lease = this.#lease;
     core.writeBack = new WriteBack({
       clock,
       crc32c,
@@ -255,22 +257,21 @@ export class Client {
   #end(): void {
     if (this.#core.ended === 0) this.#core.ended = -Errno.EIO;
     this.#pingTimer?.cancel();
-    this.#leaseTimer?.cancel();
+    this.#lease.end();
     this.#core.writeBack.end();
     this.#core.toldLeft();
   }
 
-  /** Ends the session when the server has not answered anything that was sent in most of a lease. */
-  #watchLease(): void {
-    const { clock } = this.#options;
-    // However long the answer to the greeting took.
-    const fromMs = Math.max(this.peer.answeredSentMs, this.#begunMs);
-    const untilMs = fromMs + this.greeting.leaseMs * TRUSTED_LEASE_PART;
-    if (untilMs <= clock.nowMs()) {
-      this.peer.close(Errno.ETIMEDOUT, 'the server has not answered for most of a lease');
-      return;
-    }
-    this.#leaseTimer = clock.setTimer(Math.max(1, untilMs - clock.nowMs()), () => this.#watchLease());
+  /** The grants may be gone, or soon will be: operations wait, and the kernel must ask. */
+  #onLapse(): void {
+    const core = this.#core;
+    this.#options.log('the server has not answered for most of a lease: operations wait');
+    const held: TreeRange[] = [];
+    core.held.forEach((tree, start, end) => {
+      held.push({ tree, start, end });
+    });
+    forgetRanges(core, held);
+    void core.kernel.settled();
   }
 
   #setPing(): void {
@@ -285,7 +286,8 @@ export class Client {
     const sentMs = clock.nowMs();
     this.#setPing();
     try {
-      const reply = await this.peer.request('ping', {}, { timeoutMs: this.greeting.leaseMs });
+      const reply = await this.peer.request('ping', {});
+      this.#lease.look();
       // A quick answer tells the time better than the one before.
       if (clock.nowMs() - sentMs < 100) this.#core.stamp.learn(reply.fields.serverTimeNs);
     } catch (error) {

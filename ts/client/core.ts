@@ -30,11 +30,12 @@ import { Files } from './files.ts';
 import { InodeNumbers } from './inode_numbers.ts';
 import { ItemCache } from './item_cache.ts';
 import type { KernelCache } from './kernel_cache.ts';
+import type { LeaseWatch } from './lease_watch.ts';
 import { EXTENT_WINDOW_BYTES, NEXT_INDEX_MAX, WHOLE_EXTENTS_BYTES } from './limits.ts';
 import { type DataWant, Missing } from './missing.ts';
 import { Needs } from './needs.ts';
 import { inoOfNode, nodeOf, ROOT_NODE, treeOfNode } from './node_id.ts';
-import type { AttrOut } from './operations.ts';
+import { type AttrOut, MISS } from './operations.ts';
 import { PageHold } from './page_hold.ts';
 import { RecentNeeds } from './recent_needs.ts';
 import { SpaceCredit } from './space_credit.ts';
@@ -94,6 +95,7 @@ export class Core {
   missing: Missing = new Missing();
   /** Set by the client right after construction: both need each other. */
   writeBack!: WriteBack;
+  lease!: LeaseWatch;
   /** Errno of every operation, negative, once the session has ended; 0 while it stands. */
   ended = 0;
   /** Errno, positive, of a change that was refused, for the next fsync of anything. */
@@ -157,13 +159,19 @@ export class Core {
     return this.#freshGrants;
   }
 
-  /** Begins an operation. @returns 0, or the errno with which every operation is answered now. */
+  /**
+   * Begins an operation.
+   *
+   * @returns 0; the errno with which every operation is answered now; MISS while grants cannot be trusted.
+   */
   begin(): number {
     if (!this.missing.isEmpty) this.missing = new Missing();
     else if (this.needs.changesNames && this.contention.isOn) this.recentNeeds.note(this.needs);
     this.needs.clear();
     this.hits++;
-    return this.ended;
+    if (this.ended !== 0 || this.lease.isTrusted) return this.ended;
+    this.missing.isUntrusted = true;
+    return MISS;
   }
 
   /** Begins an operation that changes something. */

@@ -68,6 +68,7 @@ export class Fetcher {
     if (missing.room) await core.writeBack.room();
     if (missing.isHeldBack) await core.pageHold.wait();
     if (missing.isLeaving) await core.nextLeft();
+    if (missing.isUntrusted) await core.lease.trusted();
     let result = core.ended;
     for (const wait of waits) {
       const one = await wait;

@@ -14,7 +14,14 @@ import { applyCut, applyPutData, sectorCeil, sectorFloor } from '../item/apply_e
 import { applySetFields } from '../item/apply_inode.ts';
 import { FieldMask, InodeFields } from '../item/change.ts';
 import { EXTENT_HEAD_BYTES, ExtentType, extentType } from '../item/extent_data.ts';
-import { InodeField, inodeSize, setInodeSize, setInodeTime } from '../item/inode_item.ts';
+import {
+  InodeField,
+  inodeSize,
+  inodeTimeNsec,
+  inodeTimeSec,
+  setInodeSize,
+  setInodeTime,
+} from '../item/inode_item.ts';
 import { ItemType } from '../item/key.ts';
 import { assert } from '../util/assert.ts';
 import { Batch } from './batch.ts';
@@ -183,9 +190,32 @@ function fillSector(core: Core, file: FileState, run: Run, sector: number, size:
 /** Puts all of a file's written bytes into the log. The caller calls `writeBack.changed` when its operation is done. */
 export function logFile(core: Core, file: FileState): void {
   if (!file.isDirty) return;
+  const isNameless = core.orphans.has(file.node) && findTimes(core, file);
   logCut(core, file);
   if (file.runs.length > 1) file.runs.sort((a, b) => a.start - b.start);
   while (file.runs.length > 0) logRun(core, file, file.runs[0]!);
+  if (isNameless) keepCtime(core, file);
+}
+
+const times: InodeFields = new InodeFields();
+
+/** Notes in `times` when an inode last changed. */
+function findTimes(core: Core, { tree, ino }: FileState): boolean {
+  const { items } = core;
+  if (!items.find(tree, ino, ItemType.inodeItem, 0)) return false;
+  times.mask = FieldMask.ctime;
+  times.ctimeSec = inodeTimeSec(items.view, items.start, InodeField.ctime);
+  times.ctimeNsec = inodeTimeNsec(items.view, items.start, InodeField.ctime);
+  return true;
+}
+
+/**
+ * The last name of a file goes without its bytes, which mostly need not be sent at all. When they are after all, their time
+ * must not replace that at which the name went.
+ */
+function keepCtime(core: Core, { tree, ino }: FileState): void {
+  core.writeBack.setFields(tree, ino, times);
+  applySetFields(core.items, core.limits.maxInlineBytes, tree, ino, times);
 }
 
 /** Puts a file's bytes into the log if it has any that are not there. */

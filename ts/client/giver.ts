@@ -167,7 +167,7 @@ export class Giver {
     ranges: readonly TreeRange[],
   ): Promise<void> {
     const { writeBack } = this.#core;
-    const early: EarlyRelease = { afterBatch: writeBack.sent, isVoid: false };
+    const early: EarlyRelease = { afterBatch: writeBack.numberAt(place), isVoid: false };
     const open = this.#openIn(ranges);
     this.#send(changes, open, early.afterBatch);
     this.#early.add(early);

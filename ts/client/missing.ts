@@ -32,6 +32,8 @@ export class Missing {
   isHeldBack = false;
   /** Something of the file is being given back, which must be over first. */
   isLeaving = false;
+  /** The grants cannot be trusted now. */
+  isUntrusted = false;
   /** There are too many dirty bytes. */
   room = false;
   /** The space of the file system is not known. */
@@ -46,6 +48,7 @@ export class Missing {
       !this.room &&
       !this.isHeldBack &&
       !this.isLeaving &&
+      !this.isUntrusted &&
       !this.statfs
     );
   }

@@ -144,6 +144,11 @@ export class WriteBack {
     return this.#closed.length === 0 && this.#refused === null;
   }
 
+  /** Wire number of the last batch up to a place, which was sent. */
+  numberAt(place: number): number {
+    return this.#inFlight.findLast((batch) => batch.place <= place)?.number ?? this.applied;
+  }
+
   /** Batches that were sent and not answered. */
   get batchesInFlight(): number {
     return this.#inFlight.length;

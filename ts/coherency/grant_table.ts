@@ -470,6 +470,7 @@ export class GrantTable {
         this.#nextKeepers.push(operation);
         return;
       }
+      countTransition(Transition.kept);
       this.#keeper = operation.session;
       this.#outputs.push({ kind: 'keeps', session: operation.session });
     }

@@ -28,7 +28,12 @@ export const Transition = {
   waitedForRoom: 21,
   releaseVoid: 22,
   releasedAgain: 23,
-  gaveLater: 24,
+  kept: 24,
+  keptTooLong: 25,
+  leaseEnded: 26,
+  leaseLapsed: 27,
+  leaseRenewed: 28,
+  gaveLater: 29,
 } as const;
 
 export type TransitionName = keyof typeof Transition;

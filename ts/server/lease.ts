@@ -5,6 +5,7 @@
 // A server that did not run itself for a while (a stopped machine, a long pause) cannot tell who was silent: it
 // starts all leases anew and judges later.
 
+import { countTransition, Transition } from '../coherency/transitions.ts';
 import type { Timer } from '../util/clock.ts';
 import { Errno } from '../util/errno.ts';
 import type { ServerState } from './state.ts';
@@ -43,6 +44,7 @@ export class LeaseKeeper {
     for (const session of sessions.values()) {
       const silentMs = nowMs - Math.max(session.peer.lastReceivedMs, session.openedMs, this.#renewedMs);
       if (session.closing || silentMs <= leaseMs) continue;
+      countTransition(Transition.leaseEnded);
       log(`session ${session.id}: evicted after ${Math.round(silentMs)} ms of silence`);
       session.peer.close(Errno.ETIMEDOUT, `the lease of ${leaseMs} ms has ended`);
     }

@@ -6,6 +6,7 @@
 import { GrantTable, type Operation } from '../coherency/grant_table.ts';
 import { OpenInodes } from '../coherency/open_inodes.ts';
 import { InodeRuns, SpaceCredits } from '../coherency/reserve.ts';
+import { countTransition, Transition } from '../coherency/transitions.ts';
 import type { Volume } from '../store/volume.ts';
 import type { Clock, Timer } from '../util/clock.ts';
 import type { Crc32c } from '../util/crc32c.ts';
@@ -183,6 +184,7 @@ export class ServerState {
     const keepMs = session?.keepMs ?? KEEP_MS;
     this.#keepTimer = this.clock.setTimer(keepMs, () => {
       if (this.table.keeper !== id) return;
+      countTransition(Transition.keptTooLong);
       this.log(`session ${id}: kept its grants for ${keepMs} ms and is not done`);
       if (session !== undefined) session.keepMs = Math.min(2 * keepMs, KEEP_LONGEST_MS);
       this.table.done(id);

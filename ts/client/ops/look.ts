@@ -79,7 +79,8 @@ export function readlink(core: Core, node: number, target: Uint8Array): number {
 }
 
 export function directoryEnd(core: Core, node: number): number {
-  if (core.begin() !== 0) return Infinity;
+  const error = core.begin();
+  if (error !== 0) return error === MISS ? MISS : Infinity;
   const tree = core.treeOf(node);
   const dir = core.inoOf(node);
   const known = core.nextIndex.get(node);

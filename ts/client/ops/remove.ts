@@ -127,15 +127,16 @@ export function dropIfUnused(core: Core, node: number): void {
   if ((file !== undefined && file.opens > 0) || core.kernel.isReferenced(node)) return;
   const tree = core.treeOf(node);
   const ino = core.inoOf(node);
-  core.orphans.delete(node);
   core.forgetNextIndex(node);
   if (core.openElsewhere.delete(node) || !core.held.covers(inodeRange(tree, ino), Mode.write)) {
     // Others may go on reading it: the server drops it when they are done.
     const left = core.files.make(node, tree, ino);
     logFile(core, left);
+    core.orphans.delete(node);
     core.sayClosed(left, true);
     return;
   }
+  core.orphans.delete(node);
   if (file !== undefined) {
     cutRuns(core, file, 0);
     file.isCutPending = false;
