@@ -26,7 +26,7 @@ pub fn open_to_write(path: &Path) -> Result<File> {
 }
 
 /// Pages of one call's length only, and none before they are asked for.
-fn advise_random(file: &File) {
+pub fn advise_random(file: &File) {
     // SAFETY: a call with numbers.
     unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
 }
