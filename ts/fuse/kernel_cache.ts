@@ -162,7 +162,8 @@ export class DriverKernelCache implements KernelCache {
 
   forgetBytes(node: number, start: number, end: number): void {
     if (start >= end || !this.lookups.has(node) || this.lookups.isDirectory(node)) return;
-    this.queueInode(node, start, end);
+    if (isPlanted('whole-files')) this.queueInode(node, 0, Number.POSITIVE_INFINITY);
+    else this.queueInode(node, start, end);
   }
 
   settled(): Promise<void> {
