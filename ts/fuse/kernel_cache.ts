@@ -257,8 +257,9 @@ export class DriverKernelCache implements KernelCache {
 
   forgetBytes(node: number, start: number, end: number): void {
     if (start >= end || !this.lookups.holds(node, Holds.pages) || this.lookups.isDirectory(node)) return;
-    if (start === 0 && end === Number.POSITIVE_INFINITY) this.lookups.unmark(node, Holds.pages);
-    this.queueInode(node, start, end);
+    const isWhole = (start === 0 && end === Number.POSITIVE_INFINITY) || isPlanted('whole-files');
+    if (isWhole) this.lookups.unmark(node, Holds.pages);
+    this.queueInode(node, isWhole ? 0 : start, isWhole ? Number.POSITIVE_INFINITY : end);
   }
 
   settled(): Promise<void> {

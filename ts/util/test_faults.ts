@@ -22,6 +22,8 @@ export type TestFault =
   | 'inodes-first'
   /** A name that waits for its directory's lock is waited for, however long. */
   | 'wait-for-names'
+  /** Where some bytes of a file go, all its pages do. */
+  | 'whole-files'
   /** The kernel is told to drop pages that unanswered READs and WRITEs keep locked. */
   | 'locked-pages-too'
   /** The page of a WRITE that waits for nobody else is left out of an invalidation too. */

@@ -129,22 +129,26 @@ fn joined<T>(result: thread::Result<T>) -> T {
     result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Runs `body` while this thread gets a processor only when nobody else wants it, and somebody always does: it is
-/// milliseconds late to take the answer to each of its calls.
+/// Runs `body`, one call. From when it waits for its answer, this thread gets a processor only when nobody else wants it,
+/// and somebody always does: it is milliseconds late to take the answer.
 pub fn slowly<T>(body: impl FnOnce() -> T) -> T {
     let ended = AtomicBool::new(false);
     let processor = last_processor();
+    // SAFETY: a call without arguments.
+    let slowed = unsafe { libc::gettid() };
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let busy = scope.spawn(|| {
             stay_on(processor);
+            thread::park();
+            let parameters = libc::sched_param { sched_priority: 0 };
+            // SAFETY: `parameters` lives; the thread is ours and waits for us.
+            unsafe { libc::sched_setscheduler(slowed, libc::SCHED_IDLE, &parameters) };
             while !ended.load(Ordering::Relaxed) {
                 std::hint::spin_loop();
             }
         });
         stay_on(processor);
-        let parameters = libc::sched_param { sched_priority: 0 };
-        // SAFETY: `parameters` lives; the policy is of this thread alone.
-        unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &parameters) };
+        busy.thread().unpark();
         let result = body();
         ended.store(true, Ordering::Relaxed);
         result

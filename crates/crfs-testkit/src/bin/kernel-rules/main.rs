@@ -31,6 +31,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("fresh-inodes", names::fresh_inodes),
     ("fresh-names", names::fresh_names),
     ("handed-over", pages::handed_over),
+    ("other-pages", pages::other_pages),
     ("read-waits", pages::read_waits),
     ("write-waits", pages::write_waits),
     ("late-pages", pages::late_pages),

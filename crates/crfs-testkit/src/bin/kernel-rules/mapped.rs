@@ -3,7 +3,7 @@
 //! back whatever else waits.
 
 use crate::ground::{CALM, Ground, right};
-use crate::pages::{open_to_read, open_to_write, read_at};
+use crate::pages::{advise_random, open_to_read, open_to_write, read_at};
 use crate::support::sys::{self, Fd, Mapping, c, errno_name};
 use crate::support::{Result, at};
 use std::fs::{self, File};
@@ -83,19 +83,22 @@ pub fn full_background(ground: &Ground) -> Result<()> {
     let b = open_to_read(&ground.b.join("dirtied"))?;
     let holder = open_to_write(&third.join("waited"))?;
     thread::sleep(CALM);
-    let reader = open_to_read(&waited)?;
+    let readers = (0..READERS).map(|_| open_to_read(&waited)).collect::<Result<Vec<_>>>()?;
     let mapping = map(&dirtied, LENGTH)?;
     ground.step("write on the third", || {
-        mapping.store_word(0, 7);
+        mapping.store_word(0, 6);
         at(&third, "write", holder.write_all_at(b"x", 0))
     })?;
     let stopped = Stopped::new(pid);
     thread::scope(|scope| {
-        for number in 0..READERS {
-            let reader = &reader;
+        for (number, reader) in (0..).zip(&readers) {
+            // Each READ is one of those that the kernel bounds; with what was read ahead some would not be.
+            advise_random(reader);
             scope.spawn(move || read_at(reader, number * APART, PAGE as u64));
         }
         thread::sleep(Duration::from_millis(300));
+        // Not before: the kernel may begin to write back at once.
+        mapping.store_word(0, 7);
         let seen = ground.step("read on B", || at(&dirtied, "read", read_at(&b, 0, 8)));
         drop(stopped);
         right(seen? == 7_u64.to_le_bytes(), || "B does not see A's store".into())

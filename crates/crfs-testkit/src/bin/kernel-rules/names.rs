@@ -229,7 +229,9 @@ pub fn fresh_names(ground: &Ground) -> Result<()> {
     ground.look_at(&ground.a, "g")?;
     for round in 0..ground.rounds {
         let (a, b) = (ground.a.join(round.to_string()), ground.b.join(round.to_string()));
-        let later = ground.delay.saturating_sub(ground.some(Duration::from_millis(6)));
+        // B's question is at A when A's answer has just been given.
+        let later =
+            ground.delay.saturating_sub(Duration::from_millis(4)) + ground.some(Duration::from_millis(6));
         ground.step("rename on B, look on A", || {
             let looked = race(
                 later,

@@ -26,7 +26,7 @@ pub fn open_to_write(path: &Path) -> Result<File> {
 }
 
 /// Pages of one call's length only, and none before they are asked for.
-fn advise_random(file: &File) {
+pub fn advise_random(file: &File) {
     // SAFETY: a call with numbers.
     unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
 }
@@ -94,6 +94,53 @@ pub fn handed_over(ground: &Ground) -> Result<()> {
     }
     for (file, side) in files.iter().zip(["A", "B"]) {
         right(file.sync_all().is_ok(), || format!("fsync on {side} fails"))?;
+    }
+    Ok(())
+}
+
+/// Which pages of a file the kernel has.
+fn resident(file: &File, pages: u64) -> std::io::Result<Vec<bool>> {
+    let length = (pages * PAGE) as usize;
+    let mut found = vec![0u8; pages as usize];
+    // SAFETY: a fresh mapping at an address that the kernel chooses, which nobody reads through and which is given back;
+    // `found` has a byte for each of its pages.
+    let result = unsafe {
+        let (nowhere, fd) = (std::ptr::null_mut(), file.as_raw_fd());
+        let address = libc::mmap(nowhere, length, libc::PROT_READ, libc::MAP_SHARED, fd, 0);
+        if address == libc::MAP_FAILED {
+            return Err(std::io::Error::last_os_error());
+        }
+        let result = libc::mincore(address, length, found.as_mut_ptr());
+        libc::munmap(address, length);
+        result
+    };
+    if result == 0 {
+        Ok(found.iter().map(|byte| byte & 1 == 1).collect())
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
+}
+
+/// Both sides want one large file; B writes one page of it. A's kernel keeps the others.
+pub fn other_pages(ground: &Ground) -> Result<()> {
+    const PAGES: u64 = 64;
+    for round in 0..ground.rounds {
+        let name = format!("f{round}");
+        calm_file(ground, &name, PAGES * PAGE)?;
+        let (on_b, a) = (ground.b.join(&name), open_to_read(&ground.a.join(&name))?);
+        let b = open_to_write(&on_b)?;
+        let written = 5 + round;
+        ground.step("write one page", || {
+            at(&on_b, "chmod", set_mode(&on_b, 0o600))?;
+            at(&on_b, "read", read_at(&a, 0, PAGES * PAGE))?;
+            at(&on_b, "write", b.write_all_at(&[7; PAGE as usize], written * PAGE))?;
+            let pages = at(&on_b, "mincore", resident(&a, PAGES))?;
+            let kept = pages.iter().filter(|&&kept| kept).count() as u64;
+            let is_gone = pages.get(written as usize) == Some(&false);
+            right(is_gone && kept == PAGES - 1, || {
+                format!("round {round}: {kept} of {PAGES} pages stay on A")
+            })
+        })?;
     }
     Ok(())
 }
