@@ -8,7 +8,6 @@
 //
 // The writers are called once per request or directory entry and allocate nothing.
 
-import { constants } from 'node:fs';
 import type { AttrOut, StatfsOut } from '../client/operations.ts';
 import { UNLIMITED_SECONDS } from './limits.ts';
 
@@ -155,8 +154,8 @@ export const O_RDONLY = 0o0;
 export const O_EXCL = 0o200;
 export const O_WRONLY = 0o1;
 export const O_TRUNC = 0o1000;
-/** Where machines differ. */
-export const O_NOFOLLOW: number = constants.O_NOFOLLOW;
+/** One of the few in which machines differ. */
+export const O_NOFOLLOW: number = process.arch === 'arm64' ? 0o100000 : 0o400000;
 export const O_APPEND = 0o2000;
 export const O_DSYNC = 0o10000;
 
