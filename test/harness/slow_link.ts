@@ -29,15 +29,7 @@ export class SlowLink {
 
   #carry(from: Socket, to: Socket): void {
     this.#sockets.add(from);
-    let lastDue = 0;
-    /** Does something when all that was sent before has arrived. */
-    const later = (what: () => void): void => {
-      lastDue = Math.max(lastDue, performance.now() + this.delayMs);
-      // Timers of one length fire in order, those of different lengths need not.
-      const due = lastDue;
-      queue.push({ due, what });
-      if (queue.length === 1) next();
-    };
+    /** What is under way, in order: timers of different lengths would not keep it. */
     const queue: { due: number; what: () => void }[] = [];
     const next = (): void => {
       const first = queue[0];
@@ -50,6 +42,10 @@ export class SlowLink {
       queue.shift();
       first.what();
       next();
+    };
+    const later = (what: () => void): void => {
+      queue.push({ due: performance.now() + this.delayMs, what });
+      if (queue.length === 1) next();
     };
     from.on('data', (chunk: Buffer) => later(() => to.write(chunk)));
     from.on('error', () => to.destroy());
