@@ -61,7 +61,7 @@ export class CpuIdle {
     this.#quietWindows = isBusy ? 0 : this.#quietWindows + 1;
     if (isBusy) this.#poll(true);
     else if (this.#quietWindows >= QUIET_WINDOWS) this.#poll(false);
-    if (this.#isPolling || isBusy) this.#nextWindow();
+    if (this.#isWanted && (this.#isPolling || isBusy)) this.#nextWindow();
   };
 
   #poll(on: boolean): void {
