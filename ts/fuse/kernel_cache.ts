@@ -88,6 +88,9 @@ export class DriverKernelCache implements KernelCache {
   private batch: Batch = emptyBatch();
   private batchQueued = false;
   private told: Promise<void> | null = null;
+  /** Directories in which names are being told of, and how often. */
+  private readonly telling = new Map<number, number>();
+  private givenUp = 0;
 
   constructor(parts: KernelCacheParts) {
     this.driver = parts.driver;
@@ -136,6 +139,19 @@ export class DriverKernelCache implements KernelCache {
     this.forgetAttributes(owner, owner + 1);
     this.told = this.settled();
     return false;
+  }
+
+  /** Whether the kernel is about to take the lock of a directory to forget names there. */
+  isTelling(dir: number): boolean {
+    return this.telling.size > 0 && this.telling.has(dir);
+  }
+
+  /**
+   * Whether names were given up, whose directories are still locked: a call that holds the lock may go on with a name that it
+   * looked at before, though no grant covers it any more.
+   */
+  get hasGivenUpNames(): boolean {
+    return this.givenUp > 0;
   }
 
   /** What a request waits for besides the client, given once. */
@@ -335,9 +351,14 @@ export class DriverKernelCache implements KernelCache {
     const { driver } = this;
     const { names } = batch;
     for (const dir of batch.barriers) names.add(dir, BARRIER_NAME, false);
-    for (const dir of names.directories()) this.unlockDirectory(dir);
+    const directories = names.directories();
+    for (const dir of directories) {
+      this.telling.set(dir, (this.telling.get(dir) ?? 0) + 1);
+      this.unlockDirectory(dir);
+    }
     const epoch = batch.isEveryName ? [this.expireEveryName()] : [];
     const deadline = new Deadline(NAME_NOTIFICATION_MS);
+    let isGivenUp = false;
     for (let place = 0; place < names.count || epoch.length > 0; ) {
       const told = epoch.splice(0);
       for (const end = place + NOTIFICATIONS_AT_ONCE_MAX; place < names.count && place < end; place++) {
@@ -347,26 +368,41 @@ export class DriverKernelCache implements KernelCache {
       if (!driver.hasIncEpoch || isPlanted('wait-for-names')) {
         await all;
       } else if (!(await deadline.isMetBy(all))) {
-        await this.giveUpNames(all, names, place, batch.inodes);
+        isGivenUp = true;
+        await this.giveUpNames(all, batch, place, directories);
         break;
       }
     }
     deadline.cancel();
+    if (!isGivenUp) this.toldNames(directories);
+  }
+
+  private toldNames(directories: ReadonlySet<number>): void {
+    for (const dir of directories) {
+      const left = this.telling.get(dir)! - 1;
+      if (left > 0) this.telling.set(dir, left);
+      else this.telling.delete(dir);
+    }
   }
 
   /** A name waits for its directory's lock: all are expired instead, those from `place` on without having been told. */
   private async giveUpNames(
     told: Promise<unknown>,
-    names: NameList,
+    { names, inodes }: Batch,
     place: number,
-    inodes: InodeList,
+    directories: ReadonlySet<number>,
   ): Promise<void> {
     const untold = new Set<number>();
     for (let at = place; at < names.count; at++) untold.add(names.dirAt(at));
     const barriers = [...untold].map((dir) => this.driver.invalidateName(dir, BARRIER_NAME, false));
-    await this.expireEveryName();
+    this.givenUp++;
     // Behind the lock a caller may be storing an inode: tell of the inodes once more when it is free.
-    void Promise.all([told, ...barriers]).then(() => this.tellInodes(inodes));
+    void Promise.all([told, ...barriers]).then(() => {
+      this.givenUp--;
+      this.toldNames(directories);
+      return this.tellInodes(inodes);
+    });
+    await this.expireEveryName();
   }
 
   private async tellInodes({ nodes, starts, ends }: InodeList): Promise<void> {

@@ -25,7 +25,7 @@ import { INTERRUPTED_LOOK_MS } from './limits.ts';
 import { LookupCounts } from './lookup_counts.ts';
 import { ParkedRequests } from './parked_requests.ts';
 import type { RequestView } from './request.ts';
-import { type CallOf, StaleRetries } from './stale_retries.ts';
+import { type CallOf, forEachLocked, StaleRetries } from './stale_retries.ts';
 
 /** Questions about threads, answered by the machine (ts/sys). */
 export interface Threads {
@@ -145,6 +145,10 @@ export class RequestServer {
     // In this very turn: the client has noted what this operation lacks, and the next one would overwrite it.
     copy.waitsForOthers = this.operations!.waitsForOthers();
     void this.rerun(copy, handler);
+    // One that comes while its directory is being waited for waits there no more than those before it.
+    forEachLocked(request, (dir) => {
+      if (this.kernel.isTelling(dir)) this.unlockDirectory(dir);
+    });
   }
 
   private async rerun(copy: RequestView, handler: Handler): Promise<void> {

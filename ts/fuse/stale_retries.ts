@@ -92,8 +92,8 @@ export class StaleRetries {
   }
 
   /**
-   * What to do with a lookup within a rename that finds what the one before it, `earlier`, found under another name that is
-   * not there any more: `again` (now answered ESTALE), or `absent` where the call has begun anew already: the kernel then
+   * What to do with a lookup within a rename that may find what the one before it (`earlier`, its number) found under another
+   * name that is not there any more: `again` (now answered ESTALE), or `absent` where the call has begun anew already: the kernel then
    * asks for the rename, whatever it believes of the two names. `found` if it is no rename.
    */
   ofRename(request: RequestView, earlier: number): 'again' | 'absent' | 'found' {
@@ -115,11 +115,19 @@ export class StaleRetries {
   }
 }
 
-/** Whether the kernel holds the lock of `dir` for the request. */
-function locks(request: RequestView, dir: number): boolean {
+/** Visits the directories whose locks the kernel holds for the request. */
+export function forEachLocked(request: RequestView, visit: (dir: number) => void): void {
   const { opcode, kernelNode, words, body } = request;
-  if (!OVER_NAMES.has(opcode)) return false;
-  if (kernelNode === dir) return true;
-  if (opcode === Opcode.RENAME) return get64(words, body + In.rename.targetDir) === dir;
-  return opcode === Opcode.RENAME2 && get64(words, body + In.rename2.targetDir) === dir;
+  if (!OVER_NAMES.has(opcode)) return;
+  visit(kernelNode);
+  if (opcode === Opcode.RENAME) visit(get64(words, body + In.rename.targetDir));
+  if (opcode === Opcode.RENAME2) visit(get64(words, body + In.rename2.targetDir));
+}
+
+function locks(request: RequestView, dir: number): boolean {
+  let isLocked = false;
+  forEachLocked(request, (locked) => {
+    isLocked ||= locked === dir;
+  });
+  return isLocked;
 }

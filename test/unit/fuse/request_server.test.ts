@@ -266,6 +266,37 @@ describe('the request server', () => {
     expect(lookup('link2')).toBe(0);
   });
 
+  it('has a request that comes into a directory whose lock is waited for begin anew', async () => {
+    fs.remoteCreate('', 'f', '');
+    driver.deliver({ opcode: Opcode.LOOKUP, unique: 2, name: 'f', pid: 1 });
+    driver.blocks = (note) => note.startsWith('name');
+    server.kernel.forgetNames(1, 0, 2 ** 32);
+    const settled = server.kernel.settled();
+    await turn();
+    const { release } = held();
+    fs.missWhen = () => true;
+    driver.deliver({ opcode: Opcode.LOOKUP, unique: 4, name: 'g', pid: 2 });
+    driver.deliver({ opcode: Opcode.LOOKUP, unique: 6, name: 'g', pid: 2 });
+    await turn();
+    expect(errors()).toEqual([
+      [2, 0],
+      [4, -116],
+    ]);
+    // The kernel's lock is not free in time: the name is given up, and a rename must not rely on it.
+    await settled;
+    release(0);
+    await turn();
+    call = { text: 'rename', kind: 'rename' };
+    driver.deliver({ opcode: Opcode.LOOKUP, unique: 8, name: 'f', pid: 3 });
+    driver.unblock();
+    await turn();
+    driver.deliver({ opcode: Opcode.LOOKUP, unique: 10, name: 'f', pid: 4 });
+    expect(errors().slice(-2)).toEqual([
+      [8, -116],
+      [10, 0],
+    ]);
+  });
+
   it('reads a file that is longer than one reply', () => {
     const { id } = fs.remoteCreate('', 'f', '');
     const node = fs.find('f');

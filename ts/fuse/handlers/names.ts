@@ -31,18 +31,20 @@ export function lookup(context: HandlerContext, request: RequestView): number {
 
 /** Answers a lookup of a rename that would take one inode for two links of it, see last_found.ts. */
 function isTorn(context: HandlerContext, request: RequestView, node: number): boolean {
-  const { operations, lastFound, staleRetries, otherAttr } = context;
+  const { operations, kernel, lastFound, staleRetries, otherAttr } = context;
   const other = lastFound.otherName(request, node);
-  if (other === null) return false;
+  // The kernel may go on with a name of which it was told in vain.
+  if (other === null && !kernel.hasGivenUpNames) return false;
   // What cannot be told without waiting counts as gone: to begin anew does no harm.
-  const isThere = operations.lookup(other.dir, other.name, otherAttr) === 0 && otherAttr.node === node;
-  const answer = isThere ? 'found' : staleRetries.ofRename(request, other.unique);
+  const isThere =
+    other !== null && operations.lookup(other.dir, other.name, otherAttr) === 0 && otherAttr.node === node;
+  const answer = isThere ? 'found' : staleRetries.ofRename(request, other?.unique ?? 0);
   if (answer === 'found') return false;
   lastFound.forget(request);
   // In a sticky directory the kernel must know what is replaced, to check the right to it.
   const isAbsent = answer === 'absent' && (request.uid === 0 || !isSticky(context, request.node));
   const errno = isAbsent ? Errno.ENOENT : Errno.ESTALE;
-  context.kernel.tookName(request.kernelNode, request.bytes, request.nameStart, request.nameLength);
+  kernel.tookName(request.kernelNode, request.bytes, request.nameStart, request.nameLength);
   context.replies.status(request.uniqueLow, request.uniqueHigh, -errno);
   return true;
 }
