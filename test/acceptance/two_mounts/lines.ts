@@ -5,7 +5,15 @@ import type { AcceptanceLine } from '../acceptance.ts';
 import { NEXT_CALL } from './next_call.ts';
 import { PROGRAMS } from './programs.ts';
 import { QUIET } from './quiet.ts';
+import { SIMULATOR } from './simulator.ts';
 import { STRESS } from './stress.ts';
 import { VISIBILITY } from './visibility.ts';
 
-export const TWO_MOUNTS: readonly AcceptanceLine[] = [NEXT_CALL, STRESS, PROGRAMS, QUIET, VISIBILITY];
+export const TWO_MOUNTS: readonly AcceptanceLine[] = [
+  NEXT_CALL,
+  STRESS,
+  PROGRAMS,
+  QUIET,
+  VISIBILITY,
+  SIMULATOR,
+];
