@@ -47,10 +47,12 @@ export class ClientOperations implements Operations {
     const core = this.#core;
     const { missing } = core;
     core.missing = new Missing();
-    if (missing.wants.length > 0 && core.contention.isOn) {
+    // While it keeps nothing is revoked here, so there is no contention to be seen; but others wait for what it keeps.
+    const keeps = tries > TRIES_BEFORE_KEEPING;
+    if (missing.wants.length > 0 && (keeps || core.contention.isOn)) {
       missing.wants.push(...core.needs.wants());
       missing.isOwn = true;
-      missing.keeps = tries > TRIES_BEFORE_KEEPING;
+      missing.keeps = keeps;
     }
     return this.#fetcher.fetch(missing);
   }
