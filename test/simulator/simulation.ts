@@ -413,7 +413,7 @@ export class Simulation {
       mount.link.break();
     } else if (pauseOneIn > 0 && random.oneIn(pauseOneIn)) {
       this.#count('trouble: a client is silent for a while');
-      const ms = (leaseMs * random.below(70)) / 100;
+      const ms = (leaseMs * random.below(95)) / 100;
       this.trace.note(`c${number}`, `is silent for ${ms.toFixed(0)} ms`);
       mount.isTroubled = true;
       mount.link.silence(ms);
