@@ -14,7 +14,7 @@ import { type Outcome, simulate } from './simulation.ts';
 export const LONG_SEEDS = 10_000;
 export const LONG_EVENTS = 10_000;
 /** One seed in so many has a crowd of so many clients. */
-export const CROWD_ONE_IN = 400;
+export const CROWD_ONE_IN = 500;
 const CROWD = 1000;
 /** A run of that many events at least is expected to see everything that there is to see. */
 const COMPLETE_EVENTS = 3_000_000;

@@ -445,9 +445,10 @@ export class Core {
     });
   }
 
-  /** Remembers a directory's next index; not while it is being given back, or others would move it unseen. */
+  /** Remembers a directory's next index; not while any of the rest is being given back, or others would move it unseen. */
   setNextIndex(node: number, index: number): void {
-    if (this.isLeaving(this.treeOf(node), this.inoOf(node), ItemType.dirIndex, index, index + 1)) {
+    const end = Number.MAX_SAFE_INTEGER;
+    if (this.isLeaving(this.treeOf(node), this.inoOf(node), ItemType.dirIndex, index, end)) {
       this.nextIndex.delete(node);
       return;
     }

@@ -33,6 +33,7 @@ import type { Clock } from '../util/clock.ts';
 import { type DurationReport, Durations } from '../util/durations.ts';
 import { OPEN_INODES_MAX, RANGES_MAX } from '../util/limits.ts';
 import { compareKey, type Key, rangesOverlap, type TreeRange } from '../util/range.ts';
+import { RangeForest } from '../util/range_map.ts';
 import { isPlanted } from '../util/test_faults.ts';
 import { Mode, type ModeChange, type TreeInode } from '../wire/message.ts';
 import type { Peer } from '../wire/peer.ts';
@@ -55,6 +56,7 @@ export interface Giving extends TreeRange {
 /** A release that was sent before its batches are applied. */
 interface EarlyRelease {
   readonly afterBatch: number;
+  changes: readonly ModeChange[];
   /** A batch on which it depends was refused. */
   isVoid: boolean;
 }
@@ -167,7 +169,7 @@ export class Giver {
     ranges: readonly TreeRange[],
   ): Promise<void> {
     const { writeBack } = this.#core;
-    const early: EarlyRelease = { afterBatch: writeBack.numberAt(place), isVoid: false };
+    const early: EarlyRelease = { afterBatch: writeBack.numberAt(place), changes, isVoid: false };
     const open = this.#openIn(ranges);
     this.#send(changes, open, early.afterBatch);
     this.#early.add(early);
@@ -176,7 +178,9 @@ export class Giver {
     if (!early.isVoid || !isApplied) return;
     await this.#lossesGiven;
     countTransition(Transition.releasedAgain);
-    this.#send(this.#sinceLowered(changes), open, writeBack.applied);
+    // It tells what was given up since too. Once more that could meet a newer grant.
+    for (const later of this.#early) later.changes = without(later.changes, early.changes);
+    this.#send(this.#sinceLowered(early.changes), open, writeBack.applied);
   }
 
   /**
@@ -334,6 +338,19 @@ export class Giver {
       });
     }
   }
+}
+
+/** The parts of `changes` outside the ranges of others. */
+function without(changes: readonly ModeChange[], others: readonly TreeRange[]): readonly ModeChange[] {
+  const covered = new RangeForest<boolean>();
+  for (const range of others) covered.set(range, true);
+  const left: ModeChange[] = [];
+  for (const change of changes) {
+    covered.forEachPiece(change, (start, end, isCovered) => {
+      if (isCovered === undefined) left.push({ ...change, start, end });
+    });
+  }
+  return left;
 }
 
 function prefixOf(tree: number, ino: number): TreeRange {

@@ -22,6 +22,9 @@ interface Waiter<T> {
   readonly mode: Mode;
 }
 
+/** No session has this number. */
+const SEVERAL = -1;
+
 function sameWaiters<T>(a: readonly Waiter<T>[], b: readonly Waiter<T>[]): boolean {
   return a.length === b.length && a.every((waiter, at) => waiter === b[at]);
 }
@@ -88,13 +91,14 @@ export class Waiters<T extends WaitingOperation> {
    */
   collect(range: TreeRange, found: Set<T>): void {
     this.#map.forEachIn(range, (_start, _end, waiters) => {
-      for (const [place, { operation, mode }] of waiters.entries()) {
-        const mustWait = waiters
-          .slice(0, place)
-          .some(
-            (before) => before.operation.session !== operation.session && modesConflict(before.mode, mode),
-          );
-        if (mustWait) return true;
+      /** Who wants it in each mode so far: a session, or SEVERAL. */
+      const before = new Map<Mode, number>();
+      for (const { operation, mode } of waiters) {
+        const { session } = operation;
+        for (const [wanted, who] of before) {
+          if (who !== session && modesConflict(wanted, mode)) return true;
+        }
+        before.set(mode, (before.get(mode) ?? session) === session ? session : SEVERAL);
         found.add(operation);
       }
       return true;

@@ -6,6 +6,7 @@ import { KERNEL_RULES } from './kernel_rules.ts';
 import { NEXT_CALL } from './next_call.ts';
 import { PROGRAMS } from './programs.ts';
 import { QUIET } from './quiet.ts';
+import { SIMULATOR } from './simulator.ts';
 import { STRESS } from './stress.ts';
 import { VISIBILITY } from './visibility.ts';
 
@@ -16,4 +17,5 @@ export const TWO_MOUNTS: readonly AcceptanceLine[] = [
   PROGRAMS,
   QUIET,
   VISIBILITY,
+  SIMULATOR,
 ];

@@ -47,11 +47,13 @@ export class ClientOperations implements Operations {
     const core = this.#core;
     const { missing } = core;
     core.missing = new Missing();
-    if (missing.wants.length > 0 && core.contention.isOn) {
+    // While it keeps nothing is revoked here, so there is no contention to be seen; but others wait for what it keeps.
+    const keeps = tries > TRIES_BEFORE_KEEPING;
+    if (missing.wants.length > 0 && (keeps || core.contention.isOn)) {
       missing.wants.push(...core.needs.wants());
       core.recentNeeds.addTo(missing.wants);
       missing.isOwn = true;
-      missing.keeps = tries > TRIES_BEFORE_KEEPING;
+      missing.keeps = keeps;
     }
     // Not those of an operation that is complete.
     core.needs.clear();
