@@ -171,6 +171,8 @@ export class SimulatedKernel implements KernelCache {
 
   // ---- what the client asks ----
 
+  forEachLooked(): void {}
+
   isReferenced(node: number): boolean {
     return node === ROOT || this.#lookups.has(node);
   }

@@ -41,7 +41,8 @@ import type { Core } from './core.ts';
 import type { FileState } from './file_state.ts';
 import { logFile } from './file_writer.ts';
 import { endOfInode, forgetContent, forgetRanges } from './kernel_forget.ts';
-import { CONTENDED_WHOLE_BYTES, TENURE_MS } from './limits.ts';
+import { CONTENDED_WHOLE_BYTES, LOOKED_SWEEP_MS, TENURE_MS } from './limits.ts';
+import { ROOT_NODE } from './node_id.ts';
 
 /** How long the kernel may take to forget pages while READs are held back, milliseconds. */
 const HELD_BACK_MS = 5;
@@ -68,6 +69,9 @@ export class Giver {
   readonly #early = new Set<EarlyRelease>();
   /** Resolves when all that refused batches left wrong has been given back; null when it has. */
   #lossesGiven: Promise<unknown> | null = null;
+  /** Inodes that were told to be open because they had been looked up. */
+  readonly #looked = new Set<FileState>();
+  #isSweeping = false;
 
   constructor(core: Core, peer: Peer) {
     this.#core = core;
@@ -311,6 +315,7 @@ export class Giver {
   #openIn(ranges: readonly TreeRange[]): readonly TreeInode[] {
     const core = this.#core;
     const open: TreeInode[] = [];
+    this.#noteLooked(ranges);
     for (const range of ranges) {
       for (const node of core.orphans) {
         const tree = core.treeOf(node);
@@ -319,12 +324,52 @@ export class Giver {
       }
       for (const file of filesIn(core, range)) {
         const { tree, ino } = file;
-        if (file.opens === 0 && !core.orphans.has(file.node)) continue;
+        if (file.opens === 0 && !core.orphans.has(file.node) && !this.#looked.has(file)) continue;
         file.isToldOpen = true;
         open.push({ tree, ino });
       }
     }
     return open;
+  }
+
+  /**
+   * What a program has just looked up counts as open for a while: it may be between the lookup and the open, or use it
+   * without an open. Else another client could take its last name and drop it under the program's hands.
+   */
+  #noteLooked(ranges: readonly TreeRange[]): void {
+    const core = this.#core;
+    core.kernel.forEachLooked((node) => {
+      const tree = core.treeOf(node);
+      const ino = core.inoOf(node);
+      const prefix = prefixOf(tree, ino);
+      if (node === ROOT_NODE || !ranges.some((range) => rangesOverlap(range, prefix))) return;
+      this.#looked.add(core.files.make(node, tree, ino));
+    });
+    if (this.#looked.size > 0) this.#sweepLater();
+  }
+
+  #sweepLater(): void {
+    if (this.#isSweeping) return;
+    this.#isSweeping = true;
+    this.#core.clock.setTimer(LOOKED_SWEEP_MS, () => {
+      this.#isSweeping = false;
+      this.#sweepLooked();
+    });
+  }
+
+  /** Says of what was looked up some time ago, and is not open, that it is not used any more. */
+  #sweepLooked(): void {
+    const core = this.#core;
+    if (core.ended !== 0) return;
+    const recent = new Set<number>();
+    core.kernel.forEachLooked((node) => recent.add(node));
+    for (const file of [...this.#looked]) {
+      if (recent.has(file.node)) continue;
+      this.#looked.delete(file);
+      if (file.isToldOpen && file.opens === 0 && !core.orphans.has(file.node)) core.sayClosed(file, false);
+      else core.files.settle(file);
+    }
+    if (this.#looked.size > 0) this.#sweepLater();
   }
 
   #send(changes: readonly ModeChange[], open: readonly TreeInode[], afterBatch: number): void {

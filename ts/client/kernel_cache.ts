@@ -39,6 +39,9 @@ export interface KernelCache {
 
   /** Whether the kernel holds a reference on the node (it was looked up and not forgotten yet). */
   isReferenced(node: number): boolean;
+
+  /** Calls `visit` with nodes that a program looked up in the last seconds, as far as the kernel still knows them. */
+  forEachLooked(visit: (node: number) => void): void;
 }
 
 /** For tests and tools that use a client without a kernel. */
@@ -49,4 +52,5 @@ export const NO_KERNEL: KernelCache = {
   forgetBytes: () => {},
   settled: () => Promise.resolve(),
   isReferenced: () => false,
+  forEachLooked: () => {},
 };

@@ -90,3 +90,6 @@ export const NEEDS_MAX = 128;
 export const TRIES_BEFORE_KEEPING = 5;
 /** Acquires on their way at which contending operations share one again. */
 export const OWN_ACQUIRES_MAX = 128;
+
+/** How often to look whether what was looked up is used no more, milliseconds: so long its last name may be gone and it kept. */
+export const LOOKED_SWEEP_MS = 1000;

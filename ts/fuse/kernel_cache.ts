@@ -38,6 +38,7 @@ import {
 import { Holds, type LookupCounts } from './lookup_counts.ts';
 import { NameList } from './name_list.ts';
 import type { ParkedRequests } from './parked_requests.ts';
+import { RecentLookups } from './recent_lookups.ts';
 
 /** A name that no directory of ours is likely to hold; a barrier only wants the directory's lock. */
 const BARRIER_NAME = new Uint8Array([1]);
@@ -85,6 +86,7 @@ export class DriverKernelCache implements KernelCache {
   private readonly seconds: () => number;
   private readonly unlockDirectory: (dir: number) => void;
   private readonly given: GivenNames;
+  private readonly recent = new RecentLookups();
   private batch: Batch = emptyBatch();
   private batchQueued = false;
   private told: Promise<void> | null = null;
@@ -192,6 +194,11 @@ export class DriverKernelCache implements KernelCache {
     if (isDirectory(attr)) this.directories.expire(attr.node, bytes.slice(start, start + length));
   }
 
+  /** A lookup found a node, by the client's number. */
+  looked(node: number): void {
+    this.recent.note(node, this.seconds());
+  }
+
   /** A reply gives the attributes of a node, for as long as the grant stands if they are cacheable. */
   giveAttributes(node: number, attr: AttrOut): void {
     if (attr.cacheable) this.lookups.mark(node, Holds.attributes);
@@ -238,6 +245,12 @@ export class DriverKernelCache implements KernelCache {
       isReferenced ||= this.lookups.has(known);
     });
     return isReferenced;
+  }
+
+  forEachLooked(visit: (node: number) => void): void {
+    this.recent.forEach(this.seconds(), (node) => {
+      if (this.isReferenced(node)) visit(node);
+    });
   }
 
   forgetNames(owner: number, hashStart: number, hashEnd: number): void {

@@ -48,6 +48,8 @@ export const GIVEN_NAME_BYTES_MAX: number = 6 * MIB;
 export const EXPIRED_NAMES_MAX = 16_384;
 /** A name answered less than this long ago may not have been stored by its caller yet, seconds. */
 export const RECENT_SECONDS = 3;
+/** Lookups that are remembered as such: those of the threads that are between a lookup and what they do with it. */
+export const RECENT_LOOKUPS = 256;
 /**
  * Names told one by one in one batch, 5 us each on four threads; above that one INC_EPOCH replaces them. It makes programs
  * lose their working directory as a drop does, so the bound lies where the wait, some 0.1 s, would be felt.

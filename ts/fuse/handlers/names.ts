@@ -25,6 +25,7 @@ export function lookup(context: HandlerContext, request: RequestView): number {
     if (isTorn(context, request, node)) return ANSWERED;
     if (!kernel.mayPlace(dir, attr)) return MISS;
     context.lastFound.note(request, node);
+    kernel.looked(node);
   }
   return context.entry(request, result);
 }
