@@ -27,6 +27,9 @@ export class LostObjects {
   /** By `m NODE` for everything about an inode, `n DIR/NAME` for a name. */
   readonly #lost = new Map<string, Lost>();
 
+  /** Inodes that never came to be, and whose client knows of them. */
+  readonly #gone = new Map<number, number>();
+
   /** @param isKnownElsewhere - whether another client has seen an inode */
   constructor(
     model: Model,
@@ -139,6 +142,12 @@ export class LostObjects {
     for (const [key, lost] of [...this.#lost]) {
       if (client === null || lost.client === client) this.#follow(key, lost);
     }
+    // Nobody is left who has seen them: their numbers may be given again.
+    for (const [node, maker] of [...this.#gone]) {
+      if (maker !== client) continue;
+      this.#gone.delete(node);
+      this.#model.inodes.delete(node);
+    }
   }
 
   #follow(key: string, { client }: Lost): void {
@@ -148,7 +157,9 @@ export class LostObjects {
       const node = Number(key.slice(2));
       followNode(this.#model, this.#volume, node);
       const inode = this.#model.get(node);
-      if (inode?.nlink === 0 && !this.#isKnownElsewhere(client, node)) inode.isGone = true;
+      if (inode?.nlink !== 0 || this.#isKnownElsewhere(client, node)) return;
+      inode.isGone = true;
+      this.#gone.set(node, client);
     } else followName(this.#model, this.#volume, Number(key.slice(2, slash)), key.slice(slash + 1));
   }
 }

@@ -642,7 +642,8 @@ export class Simulation {
   async #drain(): Promise<void> {
     const { time } = this;
     this.#volume.isPlanting = false;
-    await time.sleep(2 * 1000 + 10 * this.scenario.kernelSlownessMs + 20 * slowestWayMs(this.scenario));
+    const settleMs = 2 * 1000 + 10 * this.scenario.kernelSlownessMs + 20 * slowestWayMs(this.scenario);
+    await time.sleep(this.#silenceMs() + settleMs);
     this.#compare();
     for (const mount of this.#mounts) {
       const { kernel } = mount;
@@ -667,6 +668,17 @@ export class Simulation {
     this.#lost.settle(null);
     await this.#compareVolume();
     await this.#server.stop();
+  }
+
+  /** For how long somebody will still be silent, or be waited for, milliseconds. */
+  #silenceMs(): number {
+    let ms = 0;
+    for (const mount of this.#mounts) {
+      if (mount.isEnded) continue;
+      const leftMs = mount.link.heldUntilMs - this.time.nowMs();
+      ms = Math.max(ms, leftMs === Infinity ? 2 * this.scenario.leaseMs : leftMs);
+    }
+    return ms;
   }
 
   /** A new client sees on the volume exactly what the model holds. */

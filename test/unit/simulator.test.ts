@@ -44,6 +44,7 @@ const RULES: Readonly<Record<Fault, readonly string[]>> = {
   'forget-no-pages': ['reads see the last write'],
   'release-before-flush': ['reads see the last write', 'no batch is refused'],
   'keep-more-than-released': ['one writer', 'reads see the last write', 'no batch is refused'],
+  // The bytes that come later also bring the time of their writing, which is older than that of the rename.
   'data-after-metadata': ['a past state of the client is left', 'reads see the last write'],
   'drop-revoke': ['no revoke is lost', 'progress'],
 };
