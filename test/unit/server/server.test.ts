@@ -522,3 +522,22 @@ test.each([
   expect(test.lines.at(-1)).toContain(client.closed?.message);
   expect(test.server.sessions).toBe(0);
 });
+
+test('a file that is closed and open again in one breath is open', async () => {
+  const server = new TestServer();
+  const client = await server.mount();
+  const { inodeRun } = await client.prepare();
+  const ino = inodeRun!.first;
+  await client.batch(makeFiles(ino, 1));
+  const openInodes = [{ tree: 5, ino }];
+  const release = (from: number): void => {
+    const ranges = [modeChange(from, from + 1, Mode.write, Mode.none)];
+    client.peer.notify('release', { ranges, afterBatch: 1, refusedSeen: 0, openInodes });
+  };
+  release(ino);
+  client.peer.notify('closed', { inodes: [{ tree: 5, ino, isNameless: false }], afterBatch: 1 });
+  release(ino + 1);
+  await settle();
+  const { fields } = await client.peer.request('stats', {});
+  expect(JSON.parse(fields.json).grants.openInodes).toBe(1);
+});
