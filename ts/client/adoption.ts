@@ -18,6 +18,7 @@ import { type ItemPage, readItemPage } from '../wire/item_page.ts';
 import {
   type Acquire,
   type AcquireReply,
+  type FileExtent,
   type GrantRange,
   Mode,
   type ModeChange,
@@ -33,6 +34,7 @@ const SECTOR = 4096;
 export function adoptReply(core: Core, asked: Acquire, reply: AcquireReply, body: Buffer): ModeChange[] {
   const granted = new RangeForest<Mode>();
   for (const grant of reply.grants) granted.set(grant, grant.mode);
+  const isNew = reply.data.map((extent) => !isHeldInPart(core, extent));
   /** Ranges whose items this reply brings, or which have none. */
   const known = new RangeForest<boolean>();
   let at = 0;
@@ -54,7 +56,7 @@ export function adoptReply(core: Core, asked: Acquire, reply: AcquireReply, body
   for (const grant of reply.grants) adoptGrant(core, known, grant, unknown);
   noteOpenElsewhere(core, reply);
   core.space.add(reply.space, asked.spaceWanted);
-  adoptData(core, reply, body, at);
+  adoptData(core, reply, body, at, isNew);
   return unknown;
 }
 
@@ -66,6 +68,17 @@ function noteOpenElsewhere(core: Core, { grants, openElsewhere }: AcquireReply):
     if (isAnew) core.openElsewhere.delete(node);
   }
   for (const { tree, ino } of openElsewhere) core.openElsewhere.add(core.nodeOf(tree, ino));
+}
+
+function isHeldInPart(core: Core, { tree, ino, offset, length }: FileExtent): boolean {
+  const type = ItemType.extentData;
+  const start = { objectid: ino, type, offset };
+  let isHeld = false;
+  core.held.forEachIn({ tree, start, end: { objectid: ino, type, offset: offset + length } }, () => {
+    isHeld = true;
+    return false;
+  });
+  return isHeld;
 }
 
 function adoptGrant(core: Core, known: RangeForest<boolean>, grant: GrantRange, unknown: ModeChange[]): void {
@@ -177,9 +190,21 @@ function requireSound(
 }
 
 /** Takes the data of small files in that came beside their items. */
-function adoptData(core: Core, reply: AcquireReply, body: Buffer, from: number): void {
+/**
+ * Takes in the bytes of small files.
+ *
+ * @param isNew - whether nothing of each was held before: else this client may have changed it, and the server have applied
+ *   that, since these bytes were read.
+ */
+function adoptData(
+  core: Core,
+  reply: AcquireReply,
+  body: Buffer,
+  from: number,
+  isNew: readonly boolean[],
+): void {
   let at = from;
-  for (const extent of reply.data) {
+  for (const [index, extent] of reply.data.entries()) {
     const sums = Math.ceil(extent.length / SECTOR) * 4;
     if (at + sums + extent.length > body.length) {
       throw new ProtocolError('the data of a reply is longer than its body');
@@ -187,8 +212,7 @@ function adoptData(core: Core, reply: AcquireReply, body: Buffer, from: number):
     const { tree, ino, offset, length } = extent;
     const bytes = sectorsMatch(core, tree, ino, offset, length, body, at, at + sums);
     const node = core.nodeOf(tree, ino);
-    if (node !== 0 && length > 0) {
-      // Its items came with this very reply, so nothing of it has been changed here since.
+    if (node !== 0 && length > 0 && isNew[index]) {
       adoptBytes(core, core.files.make(node, tree, ino), offset, offset + length, bytes, []);
     }
     at += sums + extent.length;

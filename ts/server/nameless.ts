@@ -20,10 +20,10 @@ export async function onClosed(state: ServerState, session: Session, closed: Clo
   const { afterBatch, inodes } = closed;
   if (afterBatch > session.received)
     throw new ProtocolError(`closed after batch ${afterBatch}, which was not sent`);
-  await session.whenApplied(afterBatch);
-  for (const inode of inodes) {
-    if (state.openInodes.closed(session.id, inode, inode.isNameless)) await drop(state, inode);
-  }
+  // In this very turn, as far as possible: a release that comes behind may say that one of them is open again.
+  if (afterBatch > session.applied) await session.whenApplied(afterBatch);
+  const unused = inodes.filter((inode) => state.openInodes.closed(session.id, inode, inode.isNameless));
+  for (const inode of unused) await drop(state, inode);
 }
 
 /** Drops what an ended session had open, or had left nameless, and nobody else uses. */

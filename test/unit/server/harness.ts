@@ -55,8 +55,8 @@ export class TestServer {
   }
 
   /** A transport to the server, which has accepted its other end. */
-  transport(): Transport {
-    const [near, far] = memoryPair({ schedule: (task) => setImmediate(task) });
+  transport(schedule: (task: () => void) => void = (task) => void setImmediate(task)): Transport {
+    const [near, far] = memoryPair({ schedule });
     this.server.accept(far);
     return near;
   }

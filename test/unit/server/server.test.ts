@@ -9,7 +9,7 @@ import { Errno } from '../../../ts/util/errno.ts';
 import { GREETING_TIMEOUT_MS } from '../../../ts/util/limits.ts';
 import { readItemPage } from '../../../ts/wire/item_page.ts';
 import { Mode, type Want, WantFlags } from '../../../ts/wire/message.ts';
-import { makeDirectory, makeFiles, modeChange, settle, TestServer, want } from './harness.ts';
+import { makeDirectory, makeFiles, modeChange, settle, TestClient, TestServer, want } from './harness.ts';
 
 const { none, read, write } = Mode;
 const { wide } = WantFlags;
@@ -521,4 +521,33 @@ test.each([
   expect(client.closed?.errno).toBe(Errno.EPROTO);
   expect(test.lines.at(-1)).toContain(client.closed?.message);
   expect(test.server.sessions).toBe(0);
+});
+
+test('a file that is closed and open again in one breath is open', async () => {
+  const server = new TestServer();
+  await server.start();
+  // What is sent in one turn arrives in one piece, as from a socket.
+  const tasks: (() => void)[] = [];
+  const runAll = (): void => {
+    for (const task of tasks.splice(0)) task();
+  };
+  const schedule = (task: () => void): void => {
+    if (tasks.push(task) === 1) setImmediate(runAll);
+  };
+  const client = new TestClient(server.transport(schedule), server.clock);
+  await client.greet();
+  const { inodeRun } = await client.prepare();
+  const ino = inodeRun!.first;
+  await client.batch(makeFiles(ino, 1));
+  const openInodes = [{ tree: 5, ino }];
+  const release = (from: number): void => {
+    const ranges = [modeChange(from, from + 1, Mode.write, Mode.none)];
+    client.peer.notify('release', { ranges, afterBatch: 1, refusedSeen: 0, openInodes });
+  };
+  release(ino);
+  client.peer.notify('closed', { inodes: [{ tree: 5, ino, isNameless: false }], afterBatch: 1 });
+  release(ino + 1);
+  await settle();
+  const { fields } = await client.peer.request('stats', {});
+  expect(JSON.parse(fields.json).grants.openInodes).toBe(1);
 });
