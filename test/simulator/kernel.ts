@@ -171,6 +171,10 @@ export class SimulatedKernel implements KernelCache {
 
   // ---- what the client asks ----
 
+  isWriting(): boolean {
+    return false;
+  }
+
   forEachLooked(): void {}
 
   isReferenced(node: number): boolean {

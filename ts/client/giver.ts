@@ -212,6 +212,7 @@ export class Giver {
     const core = this.#core;
     let isHolding = false;
     for (;;) {
+      await this.#whenWritten(ranges);
       const late = this.#takeLatePages(ranges);
       if (late.length === 0 || core.ended !== 0 || isPlanted('late-pages')) return isHolding;
       if (!isHolding) core.pageHold.begin();
@@ -224,6 +225,18 @@ export class Giver {
       core.pageHold.end();
       isHolding = false;
       await settled;
+    }
+  }
+
+  /** Waits until no call of write(2) is between two of its parts. */
+  async #whenWritten(ranges: readonly TreeRange[]): Promise<void> {
+    const core = this.#core;
+    const isWriting = (): boolean =>
+      ranges.some((range) =>
+        filesIn(core, range).some(({ node, writers }) => writers > 0 && core.kernel.isWriting(node)),
+      );
+    while (core.ended === 0 && isWriting()) {
+      await new Promise<void>((resolve) => core.clock.setTimer(0, resolve));
     }
   }
 

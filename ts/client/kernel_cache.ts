@@ -40,6 +40,9 @@ export interface KernelCache {
   /** Whether the kernel holds a reference on the node (it was looked up and not forgotten yet). */
   isReferenced(node: number): boolean;
 
+  /** Whether a write(2) of the file has come in part, and the rest of it is to come at once. */
+  isWriting(node: number): boolean;
+
   /** Calls `visit` with nodes that a program looked up in the last seconds, as far as the kernel still knows them. */
   forEachLooked(visit: (node: number) => void): void;
 }
@@ -52,5 +55,6 @@ export const NO_KERNEL: KernelCache = {
   forgetBytes: () => {},
   settled: () => Promise.resolve(),
   isReferenced: () => false,
+  isWriting: () => false,
   forEachLooked: () => {},
 };

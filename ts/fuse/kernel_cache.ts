@@ -39,6 +39,7 @@ import { Holds, type LookupCounts } from './lookup_counts.ts';
 import { NameList } from './name_list.ts';
 import type { ParkedRequests } from './parked_requests.ts';
 import { RecentLookups } from './recent_lookups.ts';
+import { UnfinishedWrites } from './unfinished_writes.ts';
 
 /** A name that no directory of ours is likely to hold; a barrier only wants the directory's lock. */
 const BARRIER_NAME = new Uint8Array([1]);
@@ -87,6 +88,7 @@ export class DriverKernelCache implements KernelCache {
   private readonly unlockDirectory: (dir: number) => void;
   private readonly given: GivenNames;
   private readonly recent = new RecentLookups();
+  readonly writes: UnfinishedWrites = new UnfinishedWrites();
   private batch: Batch = emptyBatch();
   private batchQueued = false;
   private told: Promise<void> | null = null;
@@ -245,6 +247,10 @@ export class DriverKernelCache implements KernelCache {
       isReferenced ||= this.lookups.has(known);
     });
     return isReferenced;
+  }
+
+  isWriting(node: number): boolean {
+    return this.writes.has(node, performance.now());
   }
 
   forEachLooked(visit: (node: number) => void): void {

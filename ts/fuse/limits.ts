@@ -66,6 +66,11 @@ export const NAME_NOTIFICATION_MS = 20;
 /** Threads whose last found name is remembered, some 400 bytes each; beyond it all are forgotten. */
 export const LAST_FOUND_MAX = 4096;
 
+/** Threads that may be within a write in parts; beyond it all are forgotten. */
+export const THREADS_WRITING_MAX = 4096;
+/** How long the next part of a write is waited for, milliseconds: the thread only has to get a processor. */
+export const UNFINISHED_WRITE_MS = 5;
+
 /** A system call that was answered ESTALE and began anew is over within this time, seconds. */
 export const STALE_RETRY_SECONDS = 5;
 /** Threads answered ESTALE that are remembered; beyond it all are forgotten, and a program may see one ESTALE. */

@@ -122,6 +122,7 @@ export class RequestServer {
   private handle(request: RequestView): void {
     const { opcode } = request;
     request.node = this.directories.ownerOf(request.node);
+    this.kernel.writes.asks(request.pid);
     const known = opcode < OPCODE_COUNT ? opcode : 0;
     this.counts[known] = this.counts[known]! + 1;
     const handler = this.handlers[opcode];

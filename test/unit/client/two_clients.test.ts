@@ -289,6 +289,29 @@ describe('between clients', () => {
     await close();
   });
 
+  test('a file is not given away between two parts of a write', { timeout: 20_000 }, async () => {
+    const { one, two, close } = await pair();
+    const node = await create(one, ROOT, 'a', 'text');
+    await must(one.ops, () => one.ops.open(node, OpenFlags.write));
+    let isWriting = true;
+    one.client.attachKernel({ ...NO_KERNEL, isWriting: (asked) => asked === node && isWriting });
+    const own = new AttrOut();
+    const cut = new SetAttr();
+    cut.mask = SetAttrMask.size;
+    let isCut = false;
+    const other = must(two.ops, () => two.ops.setattr(node, cut, own)).then(() => {
+      isCut = true;
+    });
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(isCut).toBe(false);
+    expect(one.ops.write(node, 4, bytes('more'), 0)).toBe(4);
+    isWriting = false;
+    await other;
+    expect(await readNode(one, node)).toBe('');
+    one.ops.release(node, OpenFlags.write);
+    await close();
+  });
+
   test('an open that cuts the file and must wait has cut nothing yet', { timeout: 20_000 }, async () => {
     const { one, two, close } = await pair();
     await create(one, ROOT, 'a', 'text');

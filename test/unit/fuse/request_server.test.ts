@@ -96,6 +96,32 @@ describe('the request server', () => {
     expect(server.counters()).toMatchObject({ parked: 0, parkedBytes: 0, names: 1 });
   });
 
+  it('knows of a write that comes in parts, until its thread asks for something else', () => {
+    const { id } = fs.remoteCreate('', 'f', '');
+    const write = (offset: number, size: number, handle = 1): void => {
+      const fixed = [handle, 0, offset, 0, size, 0, 0, 0, 0, 0];
+      driver.deliver({
+        opcode: Opcode.WRITE,
+        unique: 2,
+        node: id,
+        fixed,
+        data: new Uint8Array(size),
+        pid: 5,
+      });
+    };
+    write(3000, 1096);
+    expect(server.kernel.isWriting(id)).toBe(true);
+    driver.deliver({ opcode: Opcode.GETATTR, unique: 4, node: id, fixed: [0, 0, 0, 0], pid: 6 });
+    expect(server.kernel.isWriting(id)).toBe(true);
+    write(4096, 1904);
+    expect(server.kernel.isWriting(id)).toBe(false);
+    write(3000, 1096, 17);
+    expect(server.kernel.isWriting(id)).toBe(false);
+    write(3000, 1096);
+    driver.deliver({ opcode: Opcode.GETATTR, unique: 6, node: id, fixed: [0, 0, 0, 0], pid: 5 });
+    expect(server.kernel.isWriting(id)).toBe(false);
+  });
+
   it('makes up for a page that an invalidation left out while its WRITE waited', async () => {
     const { release } = held();
     const { id } = fs.remoteCreate('', 'f', '');

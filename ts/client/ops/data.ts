@@ -241,6 +241,8 @@ export function write(core: Core, node: number, offset: number, data: Uint8Array
   if (end > FILE_SIZE_MAX) return -Errno.EFBIG;
   if (!core.needBytes(tree, ino, sectorFloor(from), sectorCeil(end), Math.max(size, end), Mode.write))
     return MISS;
+  // Whole pages that are written stay in the kernel, behind its back if they are leaving.
+  if (!isFromPages && !core.mayGivePages(node, sectorFloor(from), sectorCeil(end))) return MISS;
   const file = core.files.make(node, tree, ino);
   const isReady = canWrite(core, file, from, end, size);
   const cost = growthOf(file, from, end);

@@ -49,6 +49,9 @@ import { ANSWERED, type HandlerContext } from './context.ts';
 /** Bits of a file handle beside those of `OpenFlags`: it was opened for append; what it writes leaves no pages. */
 const HANDLE_APPEND = 8;
 const HANDLE_DIRECT = 16;
+/** A cached write goes page by page until one is complete; the largest part of a write. */
+const PAGE_BYTES = 4096;
+const MAX_WRITE_BYTES = LARGE_REPLY_BYTES;
 const OPEN_BITS = OpenFlags.write | OpenFlags.truncate | OpenFlags.killSuidgid;
 
 /** The client's view of open(2)'s flags. */
@@ -172,9 +175,15 @@ export function write(context: HandlerContext, request: RequestView): number {
   if (fromPageCache) flags |= WriteFlags.pages;
   if ((writeFlags & WRITE_KILL_SUIDGID) !== 0) flags |= WriteFlags.killSuidgid;
   const data = request.bytes.subarray(dataStart, dataStart + size);
-  const result = context.operations.write(node, get64(words, body + In.write.offset), data, flags);
+  const offset = get64(words, body + In.write.offset);
+  const result = context.operations.write(node, offset, data, flags);
   if (result < 0) return context.status(request, result);
   const handle = words[body + In.write.fh]!;
+  const isCut =
+    (handle & HANDLE_DIRECT) === 0 && offset % PAGE_BYTES !== 0 && (offset + size) % PAGE_BYTES === 0;
+  if (!fromPageCache && (isCut || size >= MAX_WRITE_BYTES)) {
+    context.kernel.writes.note(request.pid, node, performance.now());
+  }
   if ((handle & HANDLE_DIRECT) === 0) context.kernel.givePages(node);
   if (append && (handle & HANDLE_APPEND) === 0) {
     // Became an append by fcntl: the kernel has put the bytes into pages by an offset of its own.
