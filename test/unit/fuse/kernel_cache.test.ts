@@ -156,6 +156,28 @@ describe('the kernel cache', () => {
     expect(driver.told).toEqual(['inode 10 0 5000', 'inode 10 0 0']);
   });
 
+  it('waits for what it is telling already, whoever asked for that', async () => {
+    give(1, 'a', 10);
+    now += 60;
+    kernel.givePages(10);
+    driver.blocks = () => true;
+    kernel.forgetBytes(10, 0, Number.POSITIVE_INFINITY);
+    const first = kernel.settled();
+    kernel.forgetBytes(10, 0, Number.POSITIVE_INFINITY);
+    let isSettled = false;
+    const second = kernel.settled().then(() => {
+      isSettled = true;
+    });
+    await moment();
+    expect(isSettled).toBe(false);
+    driver.unblock();
+    await Promise.all([first, second]);
+    driver.told.length = 0;
+    kernel.forgetBytes(10, 0, Number.POSITIVE_INFINITY);
+    await kernel.settled();
+    expect(driver.told).toEqual([]);
+  });
+
   it('asks for the locks of the directories in which it invalidates names', async () => {
     give(1, 'a', 10);
     give(2, 'b', 11);
