@@ -140,8 +140,8 @@ describe('the kernel cache', () => {
   it('says nothing of an inode of which the kernel holds nothing', async () => {
     give(1, 'a', 10);
     now += 60;
-    kernel.forgetAttributes(10, 11);
     kernel.forgetBytes(10, 0, Number.POSITIVE_INFINITY);
+    kernel.forgetAttributes(10, 11);
     await kernel.settled();
     expect(driver.told.splice(0)).toEqual(['inode 10 -1 0']);
     giveAttributes(10, false);
