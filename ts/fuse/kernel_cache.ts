@@ -15,7 +15,8 @@
 //   once, upon which the kernel lets go of the lock and asks again. What cannot be answered so holds the name up for a
 //   moment; then INC_EPOCH, which takes no lock, replaces it. So it does when very many names go at once.
 // - An inode of which the kernel holds nothing is not told of. Not only for the work: the kernel throws away attributes
-//   that come behind such a word, and a read that has asked for them goes on with an older size.
+//   that come behind such a word, and a read that has asked for them goes on with an older size. One of which it is being
+//   told is told of again: who asks must know when that is done.
 // - Pages that a parked READ keeps locked are left out, see parked_requests.ts. While a batch is under way the grant is
 //   still held, so a READ that arrives then is answered, not parked behind its own invalidation; the client has the
 //   bytes forgotten once more if that happened (client/giver.ts).
@@ -95,6 +96,8 @@ export class DriverKernelCache implements KernelCache {
   /** Directories in which names are being told of, and how often. */
   private readonly telling = new Map<number, number>();
   private givenUp = 0;
+  /** Inodes of which the kernel is being told, and how often. */
+  private readonly untold = new Map<number, number>();
 
   constructor(parts: KernelCacheParts) {
     this.driver = parts.driver;
@@ -284,14 +287,16 @@ export class DriverKernelCache implements KernelCache {
 
   forgetAttributes(start: number, end: number): void {
     const forget = (node: number): void => {
-      if (this.lookups.unmark(node, Holds.attributes)) this.queueInode(node, -1, 0);
+      const isHeld = this.lookups.unmark(node, Holds.attributes);
+      if (isHeld || this.untold.has(node)) this.queueInode(node, -1, 0);
     };
     this.lookups.forEachIn(start, end, forget);
     if (this.directories.hasFurther) this.directories.forEachFurtherIn(start, end, forget);
   }
 
   forgetBytes(node: number, start: number, end: number): void {
-    if (start >= end || !this.lookups.holds(node, Holds.pages) || this.lookups.isDirectory(node)) return;
+    if (start >= end || !this.lookups.has(node) || this.lookups.isDirectory(node)) return;
+    if (!this.lookups.holds(node, Holds.pages) && !this.untold.has(node)) return;
     const isWhole = (start === 0 && end === Number.POSITIVE_INFINITY) || isPlanted('whole-files');
     if (isWhole) this.lookups.unmark(node, Holds.pages);
     this.queueInode(node, isWhole ? 0 : start, isWhole ? Number.POSITIVE_INFINITY : end);
@@ -328,6 +333,7 @@ export class DriverKernelCache implements KernelCache {
   }
 
   private queueInode(node: number, start: number, end: number): void {
+    this.untold.set(node, (this.untold.get(node) ?? 0) + 1);
     this.batch.inodes.add(node, start, end);
     this.queueBatch();
   }
@@ -363,6 +369,11 @@ export class DriverKernelCache implements KernelCache {
     if (isPlanted('inodes-first')) batch.barriers.clear();
     else await this.tellNames(batch);
     await this.tellInodes(batch.inodes);
+    for (const node of batch.inodes.nodes) {
+      const left = this.untold.get(node)! - 1;
+      if (left > 0) this.untold.set(node, left);
+      else this.untold.delete(node);
+    }
     if (isPlanted('inodes-first')) await this.tellNames(batch);
   }
 

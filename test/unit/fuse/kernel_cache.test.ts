@@ -140,8 +140,8 @@ describe('the kernel cache', () => {
   it('says nothing of an inode of which the kernel holds nothing', async () => {
     give(1, 'a', 10);
     now += 60;
-    kernel.forgetAttributes(10, 11);
     kernel.forgetBytes(10, 0, Number.POSITIVE_INFINITY);
+    kernel.forgetAttributes(10, 11);
     await kernel.settled();
     expect(driver.told.splice(0)).toEqual(['inode 10 -1 0']);
     giveAttributes(10, false);
@@ -151,9 +151,32 @@ describe('the kernel cache', () => {
     kernel.givePages(10);
     kernel.forgetBytes(10, 0, 5000);
     kernel.forgetBytes(10, 0, Number.POSITIVE_INFINITY);
+    await kernel.settled();
     kernel.forgetBytes(10, 0, Number.POSITIVE_INFINITY);
     await kernel.settled();
     expect(driver.told).toEqual(['inode 10 0 5000', 'inode 10 0 0']);
+  });
+
+  it('waits for what it is telling already, whoever asked for that', async () => {
+    give(1, 'a', 10);
+    now += 60;
+    kernel.givePages(10);
+    driver.blocks = () => true;
+    kernel.forgetBytes(10, 0, Number.POSITIVE_INFINITY);
+    const first = kernel.settled();
+    kernel.forgetBytes(10, 0, Number.POSITIVE_INFINITY);
+    let isSettled = false;
+    const second = kernel.settled().then(() => {
+      isSettled = true;
+    });
+    await moment();
+    expect(isSettled).toBe(false);
+    driver.unblock();
+    await Promise.all([first, second]);
+    driver.told.length = 0;
+    kernel.forgetBytes(10, 0, Number.POSITIVE_INFINITY);
+    await kernel.settled();
+    expect(driver.told).toEqual([]);
   });
 
   it('asks for the locks of the directories in which it invalidates names', async () => {
