@@ -285,6 +285,9 @@ export interface Operations {
   /** Writes all of `data`, which is copied. @returns data.length; -EFBIG. @see WriteFlags */
   write(node: number, offset: number, data: Uint8Array, flags: number): number;
 
+  /** The size of a file to which the operation just before has written, bytes. */
+  writtenSize(node: number): number;
+
   /** FUSE_FLUSH, at each close(2). @returns 0, or the errno of a change of this inode that was refused, once. */
   flush(node: number): number;
 

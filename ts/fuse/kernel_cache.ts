@@ -26,6 +26,7 @@ import type { AttrOut } from '../client/operations.ts';
 import { isPlanted } from '../util/test_faults.ts';
 import { S_IFDIR, S_IFMT } from './abi.ts';
 import type { DirectoryNodes } from './directory_nodes.ts';
+import { DroppedPages } from './dropped_pages.ts';
 import type { FuseDriver } from './driver.ts';
 import { GivenNames } from './given_names.ts';
 import {
@@ -34,6 +35,7 @@ import {
   NAME_NOTIFICATION_MS,
   NAMES_AT_ONCE_MAX,
   NOTIFICATIONS_AT_ONCE_MAX,
+  OWN_PAGES_MS,
   RECENT_SECONDS,
 } from './limits.ts';
 import { Holds, type LookupCounts } from './lookup_counts.ts';
@@ -90,6 +92,7 @@ export class DriverKernelCache implements KernelCache {
   private readonly given: GivenNames;
   private readonly recent = new RecentLookups();
   readonly writes: UnfinishedWrites = new UnfinishedWrites();
+  private readonly dropped = new DroppedPages();
   private batch: Batch = emptyBatch();
   private batchQueued = false;
   private told: Promise<void> | null = null;
@@ -209,9 +212,37 @@ export class DriverKernelCache implements KernelCache {
     if (attr.cacheable) this.lookups.mark(node, Holds.attributes);
   }
 
-  /** A reply gives pages of a file or takes over their content, or the target of a symbolic link. */
+  /** A reply gives the target of a symbolic link, or the kernel has put what it writes into pages of a file. */
   givePages(node: number): void {
     this.lookups.mark(node, Holds.pages);
+  }
+
+  /** A reply gives pages of a file. */
+  readPages(node: number): void {
+    this.lookups.mark(node, Holds.pages);
+    this.dropped.read(node);
+  }
+
+  /** Whether the kernel has pages of a file. */
+  hasPages(node: number): boolean {
+    return this.lookups.holds(node, Holds.pages);
+  }
+
+  /** Whether pages of a file may be older than a write that was asked for at `askedMs`, see dropped_pages.ts. */
+  mayLackWrite(node: number, askedMs: number): boolean {
+    return this.dropped.mayLack(node, askedMs);
+  }
+
+  /**
+   * Has the pages of a WRITE forgotten that has taken effect and is not answered. Resolves when they are gone; or after a
+   * moment, for one that the WRITE itself keeps locked: that is not readable, and the kernel does not keep it.
+   */
+  async forgetWritten(node: number, start: number, end: number): Promise<void> {
+    this.givePages(node);
+    this.queueInode(node, start, end);
+    const deadline = new Deadline(OWN_PAGES_MS);
+    await deadline.isMetBy(this.settled());
+    deadline.cancel();
   }
 
   /** A reply tells the kernel that a name does not exist, for as long as the directory's grant stands. */
@@ -299,6 +330,7 @@ export class DriverKernelCache implements KernelCache {
     if (!this.lookups.holds(node, Holds.pages) && !this.untold.has(node)) return;
     const isWhole = (start === 0 && end === Number.POSITIVE_INFINITY) || isPlanted('whole-files');
     if (isWhole) this.lookups.unmark(node, Holds.pages);
+    this.dropped.note(node, performance.now());
     this.queueInode(node, isWhole ? 0 : start, isWhole ? Number.POSITIVE_INFINITY : end);
   }
 

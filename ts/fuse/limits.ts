@@ -71,6 +71,13 @@ export const THREADS_WRITING_MAX = 4096;
 /** How long the next part of a write is waited for, milliseconds: the thread only has to get a processor. */
 export const UNFINISHED_WRITE_MS = 5;
 
+/** Files that are remembered because pages of them were invalidated; beyond it every WRITE has its pages forgotten. */
+export const DROPPED_FILES_MAX = 4096;
+/** From copying a write into its page the kernel has asked for the WRITE within this time, milliseconds. */
+export const WRITE_ASKED_MS = 1000;
+/** How long a WRITE's answer waits for its pages to be forgotten, milliseconds: one that it keeps locked itself never is. */
+export const OWN_PAGES_MS = 2;
+
 /** A system call that was answered ESTALE and began anew is over within this time, seconds. */
 export const STALE_RETRY_SECONDS = 5;
 /** Threads answered ESTALE that are remembered; beyond it all are forgotten, and a program may see one ESTALE. */

@@ -143,6 +143,7 @@ export class RequestServer {
       this.answer(request, -Errno.ENOMEM);
       return;
     }
+    copy.cameMs = performance.now();
     // In this very turn: the client has noted what this operation lacks, and the next one would overwrite it.
     copy.waitsForOthers = this.operations!.waitsForOthers();
     void this.rerun(copy, handler);
@@ -199,15 +200,15 @@ export class RequestServer {
     }
   }
 
-  /** Parks a request until `outcome`: -errno, or for WRITE the bytes written. */
-  private answerLater(request: RequestView, outcome: Promise<number>): void {
+  /** See `AnswerLater`. */
+  private answerLater(request: RequestView, outcome: (copy: RequestView) => Promise<number>): void {
     const copy = this.parked.add(request, Math.min(request.length, FIXED_PARTS_BYTES));
     if (copy === null) {
       this.answer(request, -Errno.ENOMEM);
       return;
     }
     copy.effective = copy.opcode === Opcode.WRITE;
-    void this.answerWhen(copy, outcome);
+    void this.answerWhen(copy, outcome(copy));
   }
 
   private async answerWhen(copy: RequestView, outcome: Promise<number>): Promise<void> {

@@ -2,7 +2,7 @@
 // How requests are answered, parked, run again and interrupted, without a kernel.
 
 import { constants } from 'node:fs';
-import { beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { AttrOut } from '../../../ts/client/operations.ts';
 import { In, Opcode } from '../../../ts/fuse/abi.ts';
 import { INTERRUPTED_LOOK_MS, PARKED_MAX, UNLIMITED_SECONDS } from '../../../ts/fuse/limits.ts';
@@ -133,10 +133,67 @@ describe('the request server', () => {
     server.kernel.forgetBytes(id, 0, 16_384);
     await server.kernel.settled();
     expect(driver.told.slice(1)).toEqual([`inode ${id} 0 4096`, `inode ${id} 8192 8192`]);
+    // Its answer waits until the kernel has forgotten the pages, the one that was left out too.
+    driver.blocks = (note) => note.startsWith('inode');
     release(0);
     await turn();
+    expect(driver.told.at(-1)).toBe(`inode ${id} 0 8192`);
+    expect(driver.sent.some(({ unique }) => unique === 4)).toBe(false);
+    driver.unblock();
+    await turn();
+    expect(driver.sent.at(-1)).toMatchObject({ unique: 4, error: 0 });
+  });
+
+  it('answers a WRITE that keeps its page locked itself after a moment', async () => {
+    const { release } = held();
+    const { id } = fs.remoteCreate('', 'f', '');
+    driver.deliver({ opcode: Opcode.LOOKUP, unique: 2, name: 'f' });
+    fs.missWhen = (operation) => operation === 'write';
+    const fixed = [1, 0, 4000, 0, 50, 0, 0, 0, 0, 0];
+    driver.deliver({ opcode: Opcode.WRITE, unique: 4, node: id, fixed, data: new Uint8Array(50) });
+    server.kernel.forgetBytes(id, 0, 16_384);
     await server.kernel.settled();
-    expect(driver.told.at(-1)).toBe(`inode ${id} 4096 4096`);
+    driver.blocks = (note) => note.startsWith('inode');
+    release(0);
+    await vi.waitFor(() => expect(driver.sent.at(-1)).toMatchObject({ unique: 4, error: 0 }));
+    driver.unblock();
+  });
+
+  it('forgets the pages that were read while a WRITE of them waited, before it answers', async () => {
+    const { release } = held();
+    const { id } = fs.remoteCreate('', 'f', 'old content');
+    driver.deliver({ opcode: Opcode.LOOKUP, unique: 2, name: 'f' });
+    const read = (unique: number): void =>
+      driver.deliver({ opcode: Opcode.READ, unique, node: id, fixed: [0, 0, 0, 0, 4096, 0, 0, 0, 0, 0] });
+    const write = (unique: number): void => {
+      const fixed = [1, 0, 0, 0, 4096, 0, 0, 0, 0, 0];
+      driver.deliver({ opcode: Opcode.WRITE, unique, node: id, fixed, data: new Uint8Array(4096) });
+    };
+    read(3);
+    // The kernel has copied the write into the page; the page goes, and is read again from before the write.
+    server.kernel.forgetBytes(id, 0, Number.POSITIVE_INFINITY);
+    await server.kernel.settled();
+    fs.missWhen = (operation) => operation === 'write';
+    write(4);
+    read(5);
+    driver.blocks = (note) => note.startsWith('inode');
+    release(0);
+    await turn();
+    expect(driver.sent.at(-1)).toMatchObject({ unique: 5 });
+    driver.unblock();
+    await turn();
+    expect(driver.sent.at(-1)).toMatchObject({ unique: 4, error: 0 });
+  });
+
+  it('forgets the pages that others read of what a direct handle writes', async () => {
+    const { id } = fs.remoteCreate('', 'f', 'old content');
+    driver.deliver({ opcode: Opcode.LOOKUP, unique: 2, name: 'f' });
+    driver.deliver({ opcode: Opcode.READ, unique: 4, node: id, fixed: [0, 0, 0, 0, 4096, 0, 0, 0, 0, 0] });
+    const fixed = [17, 0, 5000, 0, 10, 0, 0, 0, 0, 0];
+    driver.deliver({ opcode: Opcode.WRITE, unique: 6, node: id, fixed, data: new Uint8Array(10) });
+    await turn();
+    expect(driver.told).toContain(`inode ${id} 4096 4096`);
+    expect(driver.sent.at(-1)).toMatchObject({ unique: 6, error: 0 });
   });
 
   it('answers with the error of what could not be fetched', async () => {

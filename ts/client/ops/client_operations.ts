@@ -21,7 +21,7 @@ import {
 } from '../operations.ts';
 import { setattr } from './attributes.ts';
 import { create, link, mkdir, mknod, symlink } from './create.ts';
-import { fallocate, flush, forget, lseek, open, read, release, write } from './data.ts';
+import { fallocate, flush, forget, lseek, open, read, release, write, writtenSize } from './data.ts';
 import { directoryEnd, getattr, lookup, readdir, readlink } from './look.ts';
 import { rename, rmdir, unlink } from './remove.ts';
 import { getxattr, listxattr, removexattr, setxattr } from './xattr.ts';
@@ -164,6 +164,10 @@ export class ClientOperations implements Operations {
 
   write(node: number, offset: number, data: Uint8Array, flags: number): number {
     return write(this.#core, node, offset, data, flags);
+  }
+
+  writtenSize(node: number): number {
+    return writtenSize(this.#core, node);
   }
 
   flush(node: number): number {

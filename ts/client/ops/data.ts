@@ -262,6 +262,12 @@ export function write(core: Core, node: number, offset: number, data: Uint8Array
   return data.length;
 }
 
+export function writtenSize(core: Core, node: number): number {
+  const isThere = core.findInode(core.treeOf(node), core.inoOf(node)) === 0;
+  assert(isThere, 'the inode of a file that was just written is there');
+  return inodeSize(core.items.view, core.items.start);
+}
+
 /** Clears set-user-ID and set-group-ID, with the stamp taken. */
 function clearPrivileges(core: Core, node: number, tree: number, ino: number, mode: number): void {
   const newMode = withoutPrivileges(mode);

@@ -20,6 +20,12 @@ export const ANSWERED = 0;
 
 export type Handler = (request: RequestView) => number;
 
+/**
+ * Parks a request whose effect has taken place until the outcome is there: -errno, or for WRITE the bytes written.
+ * `outcome` gets the parked copy.
+ */
+export type AnswerLater = (request: RequestView, outcome: (copy: RequestView) => Promise<number>) => void;
+
 /** Longest name in a request, bytes: an xattr name and a file name alike. Longer ones go to the client as they are. */
 const SHORT_NAME_MAX = 255;
 
@@ -50,7 +56,7 @@ export class HandlerContext {
   readonly replies: Replies;
   readonly kernel: DriverKernelCache;
   /** Waits for something of the client's, then answers; see request_server.ts. */
-  readonly answerLater: (request: RequestView, outcome: Promise<number>) => void;
+  readonly answerLater: AnswerLater;
   readonly staleRetries: StaleRetries;
   readonly lastFound: LastFound = new LastFound();
   readonly attr: AttrOut = new AttrOut();
@@ -65,7 +71,7 @@ export class HandlerContext {
     operations: Operations,
     replies: Replies,
     kernel: DriverKernelCache,
-    answerLater: (request: RequestView, outcome: Promise<number>) => void,
+    answerLater: AnswerLater,
     staleRetries: StaleRetries,
   ) {
     this.operations = operations;

@@ -14,6 +14,7 @@
 
 import { type AttrOut, MISS, OpenFlags, OpenResult, ReadFlags, WriteFlags } from '../../client/operations.ts';
 import { Errno } from '../../util/errno.ts';
+import { isPlanted } from '../../util/test_faults.ts';
 import {
   FOpen,
   get64,
@@ -159,7 +160,7 @@ export function read(context: HandlerContext, request: RequestView): number {
   const flags = isDirect ? 0 : ReadFlags.pages;
   const result = context.operations.read(request.node, offset, size, replies.slot(), flags);
   if (result < 0) return context.status(request, result);
-  if (!isDirect) context.kernel.givePages(request.node);
+  if (!isDirect) context.kernel.readPages(request.node);
   replies.large(request.uniqueLow, request.uniqueHigh, result);
   return ANSWERED;
 }
@@ -176,30 +177,50 @@ export function write(context: HandlerContext, request: RequestView): number {
   if ((writeFlags & WRITE_KILL_SUIDGID) !== 0) flags |= WriteFlags.killSuidgid;
   const data = request.bytes.subarray(dataStart, dataStart + size);
   const offset = get64(words, body + In.write.offset);
+  const isDirect = (words[body + In.write.fh]! & HANDLE_DIRECT) !== 0;
+  // Whole pages of it can be read as soon as the kernel asks, before it takes effect.
+  if (!isDirect) context.kernel.givePages(node);
   const result = context.operations.write(node, offset, data, flags);
   if (result < 0) return context.status(request, result);
-  const handle = words[body + In.write.fh]!;
-  const isCut =
-    (handle & HANDLE_DIRECT) === 0 && offset % PAGE_BYTES !== 0 && (offset + size) % PAGE_BYTES === 0;
+  const isCut = !isDirect && offset % PAGE_BYTES !== 0 && (offset + size) % PAGE_BYTES === 0;
   if (!fromPageCache && (isCut || size >= MAX_WRITE_BYTES)) {
     context.kernel.writes.note(request.pid, node, performance.now());
   }
-  if ((handle & HANDLE_DIRECT) === 0) context.kernel.givePages(node);
-  if (append && (handle & HANDLE_APPEND) === 0) {
+  if (append && (words[body + In.write.fh]! & HANDLE_APPEND) === 0) {
     // Became an append by fcntl: the kernel has put the bytes into pages by an offset of its own.
     context.kernel.forgetBytes(node, 0, Number.POSITIVE_INFINITY);
   }
-  if ((fileFlags & O_DSYNC) !== 0) {
-    context.answerLater(request, writtenAndDurable(context, node, result));
-    return ANSWERED;
-  }
-  return context.number(request, result, 0);
+  const isOld = !fromPageCache && mayLeaveOldPages(context, request, isDirect);
+  const isDurable = (fileFlags & O_DSYNC) !== 0;
+  if (!isOld && !isDurable) return context.number(request, result, 0);
+  const start = append ? context.operations.writtenSize(node) - size : offset;
+  context.answerLater(request, async (copy) => {
+    if (isOld) {
+      // Now an invalidation may wait for it: it waits for nobody else.
+      copy.waitsForOthers = false;
+      const first = Math.floor(start / PAGE_BYTES) * PAGE_BYTES;
+      await context.kernel.forgetWritten(node, first, Math.ceil((start + size) / PAGE_BYTES) * PAGE_BYTES);
+      copy.waitsForOthers = true;
+    }
+    // O_SYNC and O_DSYNC: answered when it is durable.
+    const error = isDurable ? await context.operations.fsync(node) : 0;
+    return error < 0 ? error : result;
+  });
+  return ANSWERED;
 }
 
-/** O_SYNC and O_DSYNC: the write is answered when it is durable. */
-async function writtenAndDurable(context: HandlerContext, node: number, written: number): Promise<number> {
-  const error = await context.operations.fsync(node);
-  return error < 0 ? error : written;
+/**
+ * Whether the kernel may have pages from before a write that has just taken effect: pages that were read while it waited
+ * (dropped_pages.ts), that an invalidation left out because the write seemed to keep them locked, or that another handle
+ * reads while this one writes past them.
+ */
+function mayLeaveOldPages(context: HandlerContext, request: RequestView, isDirect: boolean): boolean {
+  const { kernel } = context;
+  if (isPlanted('keep-overtaken-pages')) return false;
+  if (isDirect) return kernel.hasPages(request.node);
+  const isLeftOut = request.leftOut;
+  request.leftOut = false;
+  return isLeftOut || kernel.mayLackWrite(request.node, request.cameMs || performance.now());
 }
 
 export function flush(context: HandlerContext, request: RequestView): number {
@@ -208,7 +229,7 @@ export function flush(context: HandlerContext, request: RequestView): number {
 
 /** FSYNC and FSYNCDIR: answered when everything is durable. */
 export function fsync(context: HandlerContext, request: RequestView): number {
-  context.answerLater(request, context.operations.fsync(request.node));
+  context.answerLater(request, () => context.operations.fsync(request.node));
   return ANSWERED;
 }
 
