@@ -26,6 +26,7 @@ import { Evictor } from './eviction.ts';
 import { Fetcher } from './fetcher.ts';
 import { NeighbourReader } from './file_reader.ts';
 import { logFile } from './file_writer.ts';
+import { Followers } from './followers.ts';
 import { Giver, type Giving } from './giver.ts';
 import { type KernelCache, NO_KERNEL } from './kernel_cache.ts';
 import { forgetRanges } from './kernel_forget.ts';
@@ -200,6 +201,7 @@ export class Client {
     core.writeBack.start(peer, greeting.limits.batchesInFlight);
     const neighbours = new NeighbourReader();
     this.#giver = new Giver(core, peer);
+    core.followers = new Followers(clock, core.contention, (nodes) => this.#giver.giveEarly(nodes));
     core.sayClosed = (file, isNameless) => void this.#giver.closed(file, isNameless);
     this.#evictor = new Evictor(core, this.#giver);
     const onBroken = (error: Error): void => peer.close(Errno.EPROTO, error.message);

@@ -15,15 +15,19 @@
 // An inode that was left alone for a while is asked for widely again, and kept by the kernel again.
 
 import type { Clock } from '../util/clock.ts';
-import { CONTENDED_INODES_MAX, CONTENDED_MS, IN_USE_MS } from './limits.ts';
+import { CONTENDED_INODES_MAX, CONTENDED_MS, FOLLOWED_MIN, IN_USE_MS } from './limits.ts';
 
 interface Contended {
   untilMs: number;
   /** Only single keys of it are asked for. */
-  readonly isLarge: boolean;
+  isLarge: boolean;
   /** When an operation needed something of it last, and for writing. */
   usedMs: number;
   wroteMs: number;
+  /** Changes since it was last revoked or given early. */
+  changes: number;
+  /** How often in a row it was revoked for a reader after a single change. */
+  followed: number;
 }
 
 export class Contention {
@@ -46,12 +50,38 @@ export class Contention {
     return this.#inodes.size;
   }
 
-  /** A part of an inode is revoked. */
-  note(node: number, isLarge: boolean): void {
+  /** A part of an inode is revoked. @param forReading - it may still be read here. */
+  note(node: number, isLarge: boolean, forReading: boolean): void {
     if (this.#inodes.size >= CONTENDED_INODES_MAX) this.#inodes.clear();
-    this.#untilMs = this.#clock.nowMs() + CONTENDED_MS;
-    const { usedMs, wroteMs } = this.#inodes.get(node) ?? { usedMs: -Infinity, wroteMs: -Infinity };
-    this.#inodes.set(node, { untilMs: this.#untilMs, isLarge, usedMs, wroteMs });
+    const untilMs = this.#clock.nowMs() + CONTENDED_MS;
+    this.#untilMs = untilMs;
+    const last = this.#inodes.get(node);
+    if (last === undefined) {
+      const followed = 0;
+      const changes = 0;
+      this.#inodes.set(node, { untilMs, isLarge, usedMs: -Infinity, wroteMs: -Infinity, changes, followed });
+      return;
+    }
+    last.untilMs = untilMs;
+    last.isLarge = isLarge;
+    if (!forReading || last.changes > 1) last.followed = 0;
+    else if (last.changes === 1) last.followed++;
+    last.changes = 0;
+  }
+
+  /** Something of the inode was changed. @returns whether a reader follows each change. */
+  changed(node: number): boolean {
+    if (this.#inodes.size === 0) return false;
+    const found = this.#find(node);
+    if (found === undefined) return false;
+    found.changes++;
+    return found.followed >= FOLLOWED_MIN;
+  }
+
+  /** The inode was given to readers early. */
+  givenEarly(node: number): void {
+    const found = this.#find(node);
+    if (found !== undefined) found.changes = 0;
   }
 
   /** An operation needs something of the inode. */

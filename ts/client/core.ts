@@ -27,6 +27,7 @@ import { Mode } from '../wire/message.ts';
 import { Contention } from './contention.ts';
 import type { FileState } from './file_state.ts';
 import { Files } from './files.ts';
+import type { Followers } from './followers.ts';
 import { InodeNumbers } from './inode_numbers.ts';
 import { ItemCache } from './item_cache.ts';
 import type { KernelCache } from './kernel_cache.ts';
@@ -116,6 +117,8 @@ export class Core {
   /** Asks for space and numbers before they run out; set by the client. */
   topUp: (tree: number) => void = () => {};
 
+  /** Set by the client right after construction. */
+  followers!: Followers;
   /** Tells the server that an inode is not used any more; set by the client. */
   sayClosed: (file: FileState, isNameless: boolean) => void = () => {};
 

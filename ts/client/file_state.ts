@@ -83,6 +83,9 @@ export class FileState {
   opens = 0;
   writers = 0;
 
+  /** The directory that shall be given to readers with this new file when that is closed; 0 for none. */
+  createdIn = 0;
+
   /** The server was told that it is open: it must be told when it is closed. */
   isToldOpen = false;
 

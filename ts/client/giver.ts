@@ -96,12 +96,30 @@ export class Giver {
       countTransition(Transition.gaveLater);
       await new Promise<void>((resolve) => core.clock.setTimer(TENURE_MS, resolve));
     }
+    for (const range of ranges) noteContention(core, range);
     await this.give(ranges);
   }
 
   /** Brings the ranges down to their modes. Resolves when the release is sent. */
   give(ranges: readonly Giving[]): Promise<void> {
     return this.#timed(ranges, false);
+  }
+
+  /** Lowers what is held of inodes to reading, before anybody asks (followers.ts). */
+  giveEarly(nodes: readonly number[]): void {
+    const core = this.#core;
+    if (core.ended !== 0) return;
+    const ranges: Giving[] = [];
+    for (const node of nodes) {
+      const range = prefixOf(core.treeOf(node), core.inoOf(node));
+      // What is on its way already goes by its own revoke.
+      if (!isWritable(core, range) || !core.leaving.forEachIn(range, () => false)) continue;
+      core.contention.givenEarly(node);
+      ranges.push({ ...range, newMode: Mode.read });
+    }
+    if (ranges.length === 0) return;
+    countTransition(Transition.gaveEarly);
+    void this.give(ranges);
   }
 
   /** Gives back what a refused batch left wrong: before anything of it that is still readable here is to others. */
@@ -126,10 +144,7 @@ export class Giver {
   async #give(asked: readonly Giving[], isLost: boolean): Promise<void> {
     const core = this.#core;
     const ranges = this.#withDirtied(asked);
-    for (const range of ranges) {
-      noteContention(core, range);
-      core.setLeaving(range, 1);
-    }
+    for (const range of ranges) core.setLeaving(range, 1);
     if (core.freshGrants !== null) await core.freshGrants;
     const gone = ranges.filter((range) => range.newMode === Mode.none);
     if (!isPlanted('keep-kernel-caches')) {
@@ -434,7 +449,7 @@ function filesIn(core: Core, range: TreeRange): FileState[] {
 }
 
 /** Another client wants what lies in the range. A range over many inodes says nothing about a single one. */
-function noteContention(core: Core, range: TreeRange): void {
+function noteContention(core: Core, range: Giving): void {
   if (!isOneInode(range)) return;
   const { tree, start } = range;
   const { items } = core;
@@ -444,7 +459,17 @@ function noteContention(core: Core, range: TreeRange): void {
     const isDir = isDirectory(inodeMode(items.view, items.start));
     isLarge = isDir || inodeSize(items.view, items.start) > CONTENDED_WHOLE_BYTES;
   }
-  core.contention.note(firstNode(core, range), isLarge);
+  core.contention.note(firstNode(core, range), isLarge, range.newMode === Mode.read);
+}
+
+/** Whether something of a range is held for writing. */
+function isWritable(core: Core, range: TreeRange): boolean {
+  let isFound = false;
+  core.held.forEachIn(range, (_start, _end, mode) => {
+    isFound = mode === Mode.write;
+    return !isFound;
+  });
+  return isFound;
 }
 
 function isOneInode({ start, end }: TreeRange): boolean {

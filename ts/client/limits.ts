@@ -75,6 +75,8 @@ export const CONTENDED_MS = 1000;
 export const IN_USE_MS = 0.1;
 /** How much later it is given back then, milliseconds: about what handing it over takes. */
 export const TENURE_MS = 1;
+/** Changes that a reader must have come for one by one before the next one is given to readers early. */
+export const FOLLOWED_MIN = 2;
 /** Contended inodes remembered at a time; beyond it all are forgotten, which costs some wider grants. */
 export const CONTENDED_INODES_MAX = 65_536;
 /** Contended files up to this many bytes are asked for whole, with their data. */

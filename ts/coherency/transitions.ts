@@ -34,6 +34,7 @@ export const Transition = {
   leaseLapsed: 27,
   leaseRenewed: 28,
   gaveLater: 29,
+  gaveEarly: 30,
 } as const;
 
 export type TransitionName = keyof typeof Transition;

@@ -26,8 +26,8 @@ import type { AttrOut } from '../client/operations.ts';
 import { isPlanted } from '../util/test_faults.ts';
 import { S_IFDIR, S_IFMT } from './abi.ts';
 import type { DirectoryNodes } from './directory_nodes.ts';
-import { DroppedPages } from './dropped_pages.ts';
 import type { FuseDriver } from './driver.ts';
+import { DroppedPages } from './dropped_pages.ts';
 import { GivenNames } from './given_names.ts';
 import {
   GIVEN_NAME_BYTES_MAX,

@@ -15,7 +15,7 @@ test('an inode is in use for a moment after it was needed, and written here for 
   const contention = new Contention(clock);
   contention.used(7, true);
   expect([contention.isInUse(7), contention.isWrittenHere(7)]).toEqual([false, false]);
-  contention.note(7, false);
+  contention.note(7, false, false);
   expect([contention.isInUse(7), contention.isWrittenHere(7)]).toEqual([false, false]);
   contention.used(7, true);
   expect([contention.isInUse(7), contention.isWrittenHere(7)]).toEqual([true, true]);
@@ -27,9 +27,34 @@ test('an inode is in use for a moment after it was needed, and written here for 
 
 test('a directory is not asked for whole for writing', () => {
   const contention = new Contention(new ManualClock());
-  contention.note(7, true);
+  contention.note(7, true, false);
   contention.used(7, true);
   expect(contention.isWrittenHere(7)).toBe(false);
+});
+
+test('a reader follows when it came for each of the last changes', () => {
+  const contention = new Contention(new ManualClock());
+  expect(contention.changed(7)).toBe(false);
+  contention.note(7, false, true);
+  for (let round = 0; round < 2; round++) {
+    expect(contention.changed(7)).toBe(false);
+    contention.note(7, false, true);
+  }
+  expect(contention.changed(7)).toBe(true);
+  contention.givenEarly(7);
+  // A revoke that had been on its way says nothing.
+  contention.note(7, false, true);
+  expect(contention.changed(7)).toBe(true);
+  contention.changed(7);
+  contention.note(7, false, true);
+  expect(contention.changed(7)).toBe(false);
+  for (let round = 0; round < 3; round++) {
+    contention.note(7, false, true);
+    contention.changed(7);
+  }
+  expect(contention.changed(7)).toBe(true);
+  contention.note(7, false, false);
+  expect(contention.changed(7)).toBe(false);
 });
 
 function name(dir: number, hash: number): Want {

@@ -107,6 +107,40 @@ describe('two clients', () => {
   });
 });
 
+test('what a reader comes for after each change is given to it before it asks', {
+  timeout: 10_000,
+}, async () => {
+  const { one, two, close } = await pair();
+  const { ops } = one;
+  await create(one, ROOT, 'f', 'round 0');
+  const revoked = (): number => one.counters.report().messages.received['revoke'] ?? 0;
+  const node = await find(one, 'f');
+  /** One writes, two reads; as two processes would, a moment apart. */
+  const round = async (text: string, changes = 1): Promise<number> => {
+    const before = revoked();
+    for (let change = 0; change < changes; change++) {
+      await must(ops, () => ops.open(node, OpenFlags.write | OpenFlags.truncate));
+      await must(ops, () => ops.write(node, 0, bytes(text), 0));
+      ops.release(node, OpenFlags.write);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(await read(two, ROOT, 'f')).toBe(text);
+    return revoked() - before;
+  };
+  for (let index = 1; index <= 4; index++) await round(`round ${index}`);
+  expect(await round('given early')).toBe(0);
+  expect(await round('and again')).toBe(0);
+  // A new file goes with its directory when it is closed.
+  for (let index = 0; index < 6; index++) {
+    const before = revoked();
+    await create(one, ROOT, `new-${index}`, `${index}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(await read(two, ROOT, `new-${index}`)).toBe(`${index}`);
+    if (index > 3) expect(revoked() - before).toBe(0);
+  }
+  await close();
+});
+
 /** Two clients of one server, and what ends them in order. */
 async function pair(): Promise<{
   server: TestServer;

@@ -68,6 +68,14 @@ export class ClientOperations implements Operations {
     if (tries > TRIES_BEFORE_KEEPING) this.#fetcher.done();
   }
 
+  /** Passes the result of an operation on that has changed these inodes if it succeeded. */
+  #changed(result: number, node: number, other = node): number {
+    if (result !== 0 || this.#core.contention.size === 0) return result;
+    this.#core.followers.changed(node);
+    if (other !== node) this.#core.followers.changed(other);
+    return result;
+  }
+
   lookup(dir: number, name: Uint8Array, out: AttrOut): number {
     return lookup(this.#core, dir, name, out);
   }
@@ -77,7 +85,7 @@ export class ClientOperations implements Operations {
   }
 
   setattr(node: number, set: SetAttr, out: AttrOut): number {
-    return setattr(this.#core, node, set, out);
+    return this.#changed(setattr(this.#core, node, set, out), node);
   }
 
   readlink(node: number, target: Uint8Array): number {
@@ -93,7 +101,7 @@ export class ClientOperations implements Operations {
     gid: number,
     out: AttrOut,
   ): number {
-    return mknod(this.#core, dir, name, mode, rdev, uid, gid, out);
+    return this.#changed(mknod(this.#core, dir, name, mode, rdev, uid, gid, out), dir);
   }
 
   create(
@@ -109,23 +117,23 @@ export class ClientOperations implements Operations {
   }
 
   mkdir(dir: number, name: Uint8Array, mode: number, uid: number, gid: number, out: AttrOut): number {
-    return mkdir(this.#core, dir, name, mode, uid, gid, out);
+    return this.#changed(mkdir(this.#core, dir, name, mode, uid, gid, out), dir);
   }
 
   symlink(dir: number, name: Uint8Array, target: Uint8Array, uid: number, gid: number, out: AttrOut): number {
-    return symlink(this.#core, dir, name, target, uid, gid, out);
+    return this.#changed(symlink(this.#core, dir, name, target, uid, gid, out), dir);
   }
 
   link(node: number, dir: number, name: Uint8Array, out: AttrOut): number {
-    return link(this.#core, node, dir, name, out);
+    return this.#changed(link(this.#core, node, dir, name, out), dir, node);
   }
 
   unlink(dir: number, name: Uint8Array): number {
-    return unlink(this.#core, dir, name);
+    return this.#changed(unlink(this.#core, dir, name), dir);
   }
 
   rmdir(dir: number, name: Uint8Array): number {
-    return rmdir(this.#core, dir, name);
+    return this.#changed(rmdir(this.#core, dir, name), dir);
   }
 
   rename(
@@ -135,7 +143,11 @@ export class ClientOperations implements Operations {
     targetName: Uint8Array,
     flags: number,
   ): number {
-    return rename(this.#core, sourceDir, sourceName, targetDir, targetName, flags);
+    return this.#changed(
+      rename(this.#core, sourceDir, sourceName, targetDir, targetName, flags),
+      sourceDir,
+      targetDir,
+    );
   }
 
   open(node: number, flags: number): number {
@@ -209,11 +221,11 @@ export class ClientOperations implements Operations {
   }
 
   setxattr(node: number, name: Uint8Array, value: Uint8Array, flags: number): number {
-    return setxattr(this.#core, node, name, value, flags);
+    return this.#changed(setxattr(this.#core, node, name, value, flags), node);
   }
 
   removexattr(node: number, name: Uint8Array): number {
-    return removexattr(this.#core, node, name);
+    return this.#changed(removexattr(this.#core, node, name), node);
   }
 
   statfs(out: StatfsOut): number {

@@ -143,7 +143,10 @@ export function create(
   if (result !== 0) return result;
   const file = core.files.make(out.node, core.treeOf(out.node), core.inoOf(out.node));
   file.opens++;
-  if ((flags & OpenFlags.write) !== 0) file.writers++;
+  if ((flags & OpenFlags.write) !== 0) {
+    file.writers++;
+    core.followers.created(dir, file);
+  } else core.followers.changed(dir);
   file.hasNoCapability = true;
   return openResult(core, file);
 }

@@ -87,6 +87,7 @@ export function release(core: Core, node: number, flags: number): void {
       logFile(core, file);
       core.writeBack.changed();
     }
+    if (file.writers === 0) core.followers.closed(file);
   }
   if (file.opens > 0) return;
   file.hasNoCapability = false;
