@@ -16,6 +16,7 @@ import { mountNative, type NativeDriver } from '../fuse/native_driver.ts';
 import { RequestServer } from '../fuse/request_server.ts';
 import { cpuIdle } from '../sys/cpu_idle.ts';
 import { isKilled } from '../sys/killed.ts';
+import { isRunning } from '../sys/running.ts';
 import { connectSocket } from '../sys/socket_transport.ts';
 import { systemCallOf } from '../sys/system_call.ts';
 import { SystemClock } from '../sys/system_clock.ts';
@@ -133,7 +134,7 @@ class MountProcess {
     this.#request = request;
     this.#client = client;
     this.#driver = driver;
-    this.#server = new RequestServer(driver, { isKilled, systemCallOf });
+    this.#server = new RequestServer(driver, { isKilled, isRunning, systemCallOf });
     client.attachKernel(this.#server.kernel);
     this.#channelClosed = new Promise((resolve) => this.#server.start(client.operations, resolve));
     this.ended = this.#finish();

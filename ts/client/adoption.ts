@@ -10,9 +10,10 @@
 import type { Buffer } from 'node:buffer';
 import { sectorCeil } from '../item/apply_extent.ts';
 import { cutExtent, ExtentType, extentLength, extentType } from '../item/extent_data.ts';
+import { copyDerived, copyIdentity } from '../item/inode_item.ts';
 import { DERIVED, ItemType } from '../item/key.ts';
 import { CorruptionError, ProtocolError } from '../util/errors.ts';
-import { inodeRange, type Key, rangesOverlap, type TreeRange } from '../util/range.ts';
+import { compareKey, inodeRange, type Key, rangesOverlap, type TreeRange } from '../util/range.ts';
 import { RangeForest } from '../util/range_map.ts';
 import { type ItemPage, readItemPage } from '../wire/item_page.ts';
 import {
@@ -135,8 +136,13 @@ function adoptItems(core: Core, page: ItemPage, view: DataView, tree: number, fr
     const size = page.dataSize(slot);
     requireSound(tree, objectid, type, offset, view, start, size);
     if (type === ItemType.inodeItem && core.items.find(tree, objectid, type, offset)) {
-      // Known under a grant of its other half.
-      core.items.bytes.set(page.bytes.subarray(start, start + size), core.items.start);
+      // Known under a grant of its other half, which may have changed here since.
+      const both = core.items.bytes.subarray(core.items.start, core.items.start + size);
+      const bytes = page.bytes.subarray(start, start + size);
+      const isIdentity = !isDerived || objectid !== from.objectid;
+      const derived = { objectid, type, offset: DERIVED };
+      if (isIdentity) copyIdentity(both, bytes);
+      if (compareKey(derived, to) < 0) copyDerived(both, bytes);
     } else if (type === ItemType.extentData && reachesOver(view, start, offset, objectid, to)) {
       const value = cutExtent(view, start, size, 0, to.offset - offset);
       core.items.adopt(tree, objectid, type, offset, value, 0, size);

@@ -20,7 +20,7 @@ import { getU64 } from '../item/number_fields.ts';
 import type { Clock } from '../util/clock.ts';
 import type { Crc32c } from '../util/crc32c.ts';
 import { Errno } from '../util/errno.ts';
-import type { TreeRange } from '../util/range.ts';
+import { inodeRange, type TreeRange } from '../util/range.ts';
 import { RangeForest } from '../util/range_map.ts';
 import { isPlanted } from '../util/test_faults.ts';
 import { Mode } from '../wire/message.ts';
@@ -82,8 +82,9 @@ export class Core {
   readonly held: Holder = new Holder();
   /** Ranges that are being given back, and how often: what they cover is answered, but the kernel may not keep it. */
   readonly leaving: RangeForest<number> = new RangeForest();
-  /** Nodes of which the kernel was given pages or a listing while those were leaving. */
-  readonly givenLeaving: Set<number> = new Set();
+  /** Nodes of which the kernel was given pages while those were leaving, and when: a count of such times. */
+  readonly givenLeaving: Map<number, number> = new Map();
+  timesGiven = 0;
   readonly pageHold: PageHold = new PageHold();
   readonly contention: Contention;
   readonly recentNeeds: RecentNeeds;
@@ -424,7 +425,7 @@ export class Core {
       this.missing.isHeldBack = true;
       return false;
     }
-    this.givenLeaving.add(node);
+    this.givenLeaving.set(node, ++this.timesGiven);
     return true;
   }
 
@@ -446,6 +447,14 @@ export class Core {
       const count = (old ?? 0) + by;
       return count > 0 ? count : undefined;
     });
+  }
+
+  /** Of what is not leaving any more it does not matter what the kernel was given. */
+  dropGivenLeaving(): void {
+    for (const node of this.givenLeaving.keys()) {
+      const range = inodeRange(this.treeOf(node), this.inoOf(node));
+      if (this.leaving.forEachIn(range, () => false)) this.givenLeaving.delete(node);
+    }
   }
 
   /** Remembers a directory's next index; not while any of the rest is being given back, or others would move it unseen. */

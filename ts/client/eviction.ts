@@ -78,7 +78,7 @@ export class Evictor {
       }
       core.setLeaving(range, -1);
     }
-    if (core.leaving.size === 0) core.givenLeaving.clear();
+    core.dropGivenLeaving();
     dropData(core, dropped);
     for (let at = 0; at < changes.length; at += RANGES_MAX) {
       this.#giver.release(changes.slice(at, at + RANGES_MAX), []);
@@ -103,7 +103,8 @@ export class Evictor {
       if (file.opens > 0 || file.isDirty || file.pending.length > 0) pin(file.tree, file.ino, file.ino + 1);
     }
     // Their pages came again while the kernel forgot them: they are in use.
-    for (const node of core.givenLeaving) pin(core.treeOf(node), core.inoOf(node), core.inoOf(node) + 1);
+    for (const node of core.givenLeaving.keys())
+      pin(core.treeOf(node), core.inoOf(node), core.inoOf(node) + 1);
     for (const node of core.orphans) pin(core.treeOf(node), core.inoOf(node), core.inoOf(node) + 1);
     core.numbers.forEachFree(pin);
     return pins;

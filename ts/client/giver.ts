@@ -147,14 +147,13 @@ export class Giver {
     for (const range of ranges) core.setLeaving(range, 1);
     if (core.freshGrants !== null) await core.freshGrants;
     const gone = ranges.filter((range) => range.newMode === Mode.none);
+    const timesGiven = core.timesGiven;
     if (!isPlanted('keep-kernel-caches')) {
       forgetRanges(core, gone);
       for (const range of ranges) if (range.newMode === Mode.read) this.#forgetMapped(range);
     }
     await core.kernel.settled();
-    const isHolding = await this.#forgetLatePages(ranges);
-    const changes: ModeChange[] = [];
-    for (const range of ranges) changes.push(...core.held.lower(range, range.newMode));
+    const { changes, isHolding } = await this.#lowerForgotten(ranges, timesGiven);
     if (isPlanted('grant-not-split'))
       for (const change of changes) core.held.add({ ...change, mode: change.oldMode });
     if (isPlanted('release-before-flush')) this.release(changes, ranges);
@@ -173,7 +172,7 @@ export class Giver {
       else void this.#releaseBehind(place, now, ranges);
     }
     for (const range of ranges) core.setLeaving(range, -1);
-    if (core.leaving.size === 0) core.givenLeaving.clear();
+    core.dropGivenLeaving();
   }
 
   /** A batch was judged and refused: releases that named it or a later one are void. */
@@ -219,17 +218,24 @@ export class Giver {
   }
 
   /**
-   * Repeats the invalidation of pages until no READ was answered meanwhile.
+   * Lowers the grants, in the very turn in which the kernel is found to have no page of them: repeats the invalidation
+   * of pages until no READ was answered meanwhile.
    *
-   * @returns whether READs are held back, which must end when the grants are lowered.
+   * @param timesGiven - how often pages had been given when the first invalidation began.
+   * @returns what was lowered, and whether READs are held back, which must end now.
    */
-  async #forgetLatePages(ranges: readonly TreeRange[]): Promise<boolean> {
+  async #lowerForgotten(
+    ranges: readonly Giving[],
+    timesGiven: number,
+  ): Promise<{ changes: readonly ModeChange[]; isHolding: boolean }> {
     const core = this.#core;
+    let since = timesGiven;
     let isHolding = false;
     for (;;) {
       await this.#whenWritten(ranges);
-      const late = this.#takeLatePages(ranges);
-      if (late.length === 0 || core.ended !== 0 || isPlanted('late-pages')) return isHolding;
+      const late = this.#latePages(ranges, since);
+      if (late.length === 0 || core.ended !== 0 || isPlanted('late-pages')) break;
+      since = core.timesGiven;
       if (!isHolding) core.pageHold.begin();
       isHolding = true;
       countTransition(Transition.forgotLatePages);
@@ -241,6 +247,9 @@ export class Giver {
       isHolding = false;
       await settled;
     }
+    const changes: ModeChange[] = [];
+    for (const range of ranges) changes.push(...core.held.lower(range, range.newMode));
+    return { changes, isHolding };
   }
 
   /** Waits until no call of write(2) is between two of its parts. */
@@ -255,15 +264,15 @@ export class Giver {
     }
   }
 
-  /** The files of the ranges of which the kernel was given pages since the last look. */
-  #takeLatePages(ranges: readonly TreeRange[]): number[] {
+  /** The files of the ranges of which the kernel was given pages since it had been given so many. */
+  #latePages(ranges: readonly TreeRange[], since: number): number[] {
     const core = this.#core;
     const late: number[] = [];
-    for (const node of core.givenLeaving) {
+    for (const [node, time] of core.givenLeaving) {
+      if (time <= since) continue;
       const prefix = prefixOf(core.treeOf(node), core.inoOf(node));
       if (ranges.some((range) => rangesOverlap(range, prefix))) late.push(node);
     }
-    for (const node of late) core.givenLeaving.delete(node);
     return late;
   }
 

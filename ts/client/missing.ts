@@ -55,9 +55,9 @@ export class Missing {
 
   /** Whether it may be with another client: all but what the server itself gives or takes. */
   get waitsForOthers(): boolean {
-    const { wants, space, inodes, isHeldBack, isLeaving } = this;
-    // Space and numbers may come with an acquire that waits for grants.
-    return wants.length > 0 || space > 0 || inodes > 0 || isHeldBack || isLeaving;
+    const { wants, space, inodes, isLeaving } = this;
+    // Space and numbers may come with an acquire that waits for grants. What is held back goes on after a moment.
+    return wants.length > 0 || space > 0 || inodes > 0 || isLeaving;
   }
 
   want(

@@ -49,6 +49,8 @@ export const WriteFlags = {
   killSuidgid: 2,
   /** The kernel writes back pages that were dirtied through mmap: no program waits for it, and nothing else is asked for. */
   pages: 4,
+  /** It leaves nothing in the kernel's pages. */
+  direct: 8,
 } as const;
 
 /** Bits of the `flags` of `rename`; the numbers are those of renameat2(2). */

@@ -80,6 +80,8 @@ export interface KernelCacheParts {
   readonly seconds: () => number;
   /** Makes requests that wait give up the kernel's lock of a directory, if they can. */
   readonly unlockDirectory: (dir: number) => void;
+  /** Whether a thread runs, or would if it got a processor. */
+  readonly isRunning: (tid: number) => boolean;
 }
 
 export class DriverKernelCache implements KernelCache {
@@ -91,7 +93,7 @@ export class DriverKernelCache implements KernelCache {
   private readonly unlockDirectory: (dir: number) => void;
   private readonly given: GivenNames;
   private readonly recent = new RecentLookups();
-  readonly writes: UnfinishedWrites = new UnfinishedWrites();
+  readonly writes: UnfinishedWrites;
   private readonly dropped = new DroppedPages();
   private batch: Batch = emptyBatch();
   private batchQueued = false;
@@ -109,6 +111,7 @@ export class DriverKernelCache implements KernelCache {
     this.parked = parts.parked;
     this.seconds = parts.seconds;
     this.unlockDirectory = parts.unlockDirectory;
+    this.writes = new UnfinishedWrites(parts.isRunning);
     this.given = new GivenNames(GIVEN_NAMES_MAX, GIVEN_NAME_BYTES_MAX, (dir, name, node) => {
       if (isPlanted('evicted-names-stay')) return;
       if (node === 0 || this.lookups.has(node)) this.queueName(dir, name, node !== 0);

@@ -70,6 +70,8 @@ export const LAST_FOUND_MAX = 4096;
 export const THREADS_WRITING_MAX = 4096;
 /** How long the next part of a write is waited for, milliseconds: the thread only has to get a processor. */
 export const UNFINISHED_WRITE_MS = 5;
+/** How much longer, while the thread wants to run: some turns of others on a busy processor. */
+export const UNFINISHED_RUNNING_MS = 50;
 
 /** Files that are remembered because pages of them were invalidated; beyond it every WRITE has its pages forgotten. */
 export const DROPPED_FILES_MAX = 4096;

@@ -6,7 +6,8 @@
 // table at once (its caller was answered EINTR) and its continuation finds that out by `take`.
 
 import { isPlanted } from '../util/test_faults.ts';
-import { get64, In, Opcode } from './abi.ts';
+import { get64, In, Opcode, READ_LOCKOWNER, WRITE_CACHE } from './abi.ts';
+import { HANDLE_DIRECT } from './file_handle.ts';
 import { PARKED_BYTES_MAX, PARKED_MAX } from './limits.ts';
 import type { RequestView } from './request.ts';
 
@@ -85,6 +86,7 @@ export class ParkedRequests {
   forEachLockedRange(node: number, visit: (start: number, end: number) => void): void {
     for (const request of this.requests.values()) {
       if (request.node !== node) continue;
+      if (!goesByPages(request) && !isPlanted('direct-requests-lock')) continue;
       if (request.opcode !== Opcode.READ && request.opcode !== Opcode.WRITE) continue;
       const { words, body } = request;
       const offset = get64(words, body + In.read.offset);
@@ -101,4 +103,12 @@ export class ParkedRequests {
       }
     }
   }
+}
+
+/** Whether a READ or WRITE goes by the kernel's pages: read(2) and write(2) of a direct handle lock none. */
+function goesByPages({ opcode, words, body }: RequestView): boolean {
+  if (opcode === Opcode.READ) return (words[body + In.read.readFlags]! & READ_LOCKOWNER) === 0;
+  // What was dirtied through mmap is written back with whatever handle there is.
+  const isFromPages = (words[body + In.write.writeFlags]! & WRITE_CACHE) !== 0;
+  return isFromPages || (words[body + In.write.fh]! & HANDLE_DIRECT) === 0;
 }

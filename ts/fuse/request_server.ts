@@ -33,6 +33,8 @@ export interface Threads {
   readonly isKilled: (tid: number) => boolean;
   /** In which system call it waits. */
   readonly systemCallOf: CallOf;
+  /** Whether it runs, or would if it got a processor. */
+  readonly isRunning: (tid: number) => boolean;
 }
 
 /** Numbers for the mount's statistics. */
@@ -86,6 +88,7 @@ export class RequestServer {
       parked: this.parked,
       seconds,
       unlockDirectory: (dir) => this.unlockDirectory(dir),
+      isRunning: threads.isRunning,
     });
   }
 

@@ -109,3 +109,29 @@ export function advanceInodeTime(view: DataView, at: number, field: number, sec:
     setInodeTime(view, at, field, sec, nsec);
   }
 }
+
+/**
+ * The derived part, `[start, end)` each: transid, size and nbytes; nlink; sequence; atime, ctime and mtime. All the rest is
+ * identity.
+ */
+const DERIVED_PARTS: readonly (readonly [number, number])[] = [
+  [InodeField.transid, InodeField.nbytes + 8],
+  [InodeField.nlink, InodeField.nlink + 4],
+  [InodeField.sequence, InodeField.sequence + 8],
+  [InodeField.atime, InodeField.otime],
+];
+
+/** Copies the derived part from one inode item to another. */
+export function copyDerived(target: Uint8Array, source: Uint8Array): void {
+  for (const [start, end] of DERIVED_PARTS) target.set(source.subarray(start, end), start);
+}
+
+/** Copies what is not the derived part. */
+export function copyIdentity(target: Uint8Array, source: Uint8Array): void {
+  let at = 0;
+  for (const [start, end] of DERIVED_PARTS) {
+    target.set(source.subarray(at, start), at);
+    at = end;
+  }
+  target.set(source.subarray(at), at);
+}

@@ -26,6 +26,8 @@ export type TestFault =
   | 'whole-files'
   /** The kernel is told to drop pages that unanswered READs and WRITEs keep locked. */
   | 'locked-pages-too'
+  /** READs and WRITEs of direct handles count as keeping pages locked. */
+  | 'direct-requests-lock'
   /** The page of a WRITE that waits for nobody else is left out of an invalidation too. */
   | 'leave-out-all-writes'
   /** A WRITE is answered although its pages may have been read anew before it took effect. */

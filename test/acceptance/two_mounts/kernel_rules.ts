@@ -50,6 +50,7 @@ export const SCENARIOS: readonly Scenario[] = [
   { name: 'other-pages', delayMs: 0, rounds: 2, faults: ['whole-files'] },
   { name: 'read-waits', delayMs: 30, rounds: 3, faults: ['locked-pages-too'] },
   { name: 'write-waits', delayMs: 50, rounds: 8, faults: ['leave-out-all-writes'] },
+  { name: 'direct-read-waits', delayMs: 30, rounds: 5, faults: ['direct-requests-lock'] },
   { name: 'late-pages', delayMs: 0, rounds: 3, faults: ['late-pages'] },
   { name: 'late-attributes', delayMs: 0, rounds: 3, faults: ['always-lasting'] },
   { name: 'leaving-read', delayMs: 5, rounds: 3, faults: ['leaving-reads-wait'] },

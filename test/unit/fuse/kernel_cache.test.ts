@@ -3,8 +3,9 @@
 
 import { beforeEach, describe, expect, it } from 'vitest';
 import { AttrOut } from '../../../ts/client/operations.ts';
-import { Opcode } from '../../../ts/fuse/abi.ts';
+import { Opcode, READ_LOCKOWNER } from '../../../ts/fuse/abi.ts';
 import { DirectoryNodes } from '../../../ts/fuse/directory_nodes.ts';
+import { HANDLE_DIRECT } from '../../../ts/fuse/file_handle.ts';
 import { DriverKernelCache } from '../../../ts/fuse/kernel_cache.ts';
 import { NAMES_AT_ONCE_MAX, NOTIFICATIONS_AT_ONCE_MAX } from '../../../ts/fuse/limits.ts';
 import { LookupCounts } from '../../../ts/fuse/lookup_counts.ts';
@@ -37,6 +38,7 @@ beforeEach(() => {
     parked,
     seconds: () => now,
     unlockDirectory: (dir) => unlocked.push(dir),
+    isRunning: () => false,
   });
 });
 
@@ -55,9 +57,9 @@ function giveAttributes(node: number, cacheable: boolean): void {
   kernel.giveAttributes(node, attr);
 }
 
-function park(opcode: number, node: number, offset: number, size: number): void {
+function park(opcode: number, node: number, offset: number, size: number, flags = 0, handle = 0): void {
   const words = new Uint32Array(20);
-  words.set([80, opcode, offset + 2, 0, node, 0, 0, 0, 0, 0, 0, 0, offset, 0, size]);
+  words.set([80, opcode, offset + 2, 0, node, 0, 0, 0, 0, 0, handle, 0, offset, 0, size, flags]);
   const view = new RequestView(new Uint8Array(words.buffer));
   view.moveTo(new Uint32Array([0, opcode, 80, 0, 0, 0, 0, 0]), 0);
   parked.add(view, 80);
@@ -201,6 +203,17 @@ describe('the kernel cache', () => {
     kernel.forgetBytes(10, 10_000, Number.POSITIVE_INFINITY);
     await kernel.settled();
     expect(driver.told).toEqual(['inode 10 12288 12288', 'inode 10 28672 0']);
+  });
+
+  it('leaves nothing out for requests of direct handles, which lock no page', async () => {
+    give(1, 'f', 10);
+    now += 60;
+    kernel.givePages(10);
+    park(Opcode.READ, 10, 8192, 4096, READ_LOCKOWNER);
+    park(Opcode.WRITE, 10, 20_480, 100, 0, HANDLE_DIRECT);
+    kernel.forgetBytes(10, 0, 100_000);
+    await kernel.settled();
+    expect(driver.told).toEqual(['inode 10 0 100000']);
   });
 
   it('replaces a name that blocks by an epoch, and repeats the inodes when it is free', async () => {

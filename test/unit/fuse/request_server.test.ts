@@ -21,7 +21,11 @@ beforeEach(() => {
   fs = new MemoryFs();
   isKilled = true;
   call = { text: '1', kind: 'other' };
-  server = new RequestServer(driver, { isKilled: () => isKilled, systemCallOf: () => call }, () => 0);
+  server = new RequestServer(
+    driver,
+    { isKilled: () => isKilled, systemCallOf: () => call, isRunning: () => false },
+    () => 0,
+  );
   server.start(fs, () => {});
 });
 

@@ -147,13 +147,16 @@ export function read(
   if (stale !== 0) return stale;
   if (isDirectory(inodeMode(core.items.view, core.items.start))) return -Errno.EISDIR;
   const size = inodeSize(core.items.view, core.items.start);
-  const end = Math.min(size, offset + Math.min(length, target.length));
-  if (end <= offset) return 0;
+  const asked = offset + Math.min(length, target.length);
+  const end = Math.min(size, asked);
+  if (end <= offset && !givesPages) return 0;
   const first = sectorFloor(offset);
-  const last = sectorCeil(end);
+  // The kernel keeps pages behind the end too, as zeros: they must go when others make the file longer.
+  const last = sectorCeil(givesPages ? asked : end);
   // Pages of a file that is open for writing can be dirtied without asking.
   if (!core.needBytes(tree, ino, first, last, size, dirties ? Mode.write : Mode.read)) return MISS;
   if (givesPages && !core.mayGivePages(node, first, last)) return MISS;
+  if (end <= offset) return 0;
   const isComplete = readBytes(core, file, tree, ino, offset, end, target, 0, true);
   if (file !== undefined) readOn(core, file, offset, end, size);
   if (offset === 0 && size <= NEIGHBOUR_FILE_BYTES) {
@@ -243,7 +246,8 @@ export function write(core: Core, node: number, offset: number, data: Uint8Array
   if (!core.needBytes(tree, ino, sectorFloor(from), sectorCeil(end), Math.max(size, end), Mode.write))
     return MISS;
   // Whole pages that are written stay in the kernel, behind its back if they are leaving.
-  if (!isFromPages && !core.mayGivePages(node, sectorFloor(from), sectorCeil(end))) return MISS;
+  const givesPages = (flags & (WriteFlags.pages | WriteFlags.direct)) === 0;
+  if (givesPages && !core.mayGivePages(node, sectorFloor(from), sectorCeil(end))) return MISS;
   const file = core.files.make(node, tree, ino);
   const isReady = canWrite(core, file, from, end, size);
   const cost = growthOf(file, from, end);

@@ -2,8 +2,7 @@
 //
 // Requests about open files: open, create, read, write, flush, fsync, close, seek, allocate.
 //
-// The file handle of a regular file is a number that says how it was opened, in the client's `OpenFlags`; there is no
-// table of open files here. Pages that the kernel keeps are always covered by a grant, so an open keeps them unless the
+// The file handle of a regular file says how it was opened (file_handle.ts). Pages that the kernel keeps are always covered by a grant, so an open keeps them unless the
 // client says otherwise: pages of a file that is open for writing need a grant for that, and a file that other clients
 // want has no pages but those of mmap. What is read for a page comes without a lock owner, what read(2) of a direct
 // handle reads with one.
@@ -43,13 +42,11 @@ import {
   WRITE_CACHE,
   WRITE_KILL_SUIDGID,
 } from '../abi.ts';
+import { HANDLE_APPEND, HANDLE_DIRECT } from '../file_handle.ts';
 import { LARGE_REPLY_BYTES } from '../limits.ts';
 import type { RequestView } from '../request.ts';
 import { ANSWERED, type HandlerContext } from './context.ts';
 
-/** Bits of a file handle beside those of `OpenFlags`: it was opened for append; what it writes leaves no pages. */
-const HANDLE_APPEND = 8;
-const HANDLE_DIRECT = 16;
 /** A cached write goes page by page until one is complete; the largest part of a write. */
 const PAGE_BYTES = 4096;
 const MAX_WRITE_BYTES = LARGE_REPLY_BYTES;
@@ -179,7 +176,8 @@ export function write(context: HandlerContext, request: RequestView): number {
   const offset = get64(words, body + In.write.offset);
   const isDirect = (words[body + In.write.fh]! & HANDLE_DIRECT) !== 0;
   // Whole pages of it can be read as soon as the kernel asks, before it takes effect.
-  if (!isDirect) context.kernel.givePages(node);
+  if (isDirect) flags |= WriteFlags.direct;
+  else context.kernel.givePages(node);
   const result = context.operations.write(node, offset, data, flags);
   if (result < 0) return context.status(request, result);
   const isCut = !isDirect && offset % PAGE_BYTES !== 0 && (offset + size) % PAGE_BYTES === 0;

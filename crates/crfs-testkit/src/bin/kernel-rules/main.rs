@@ -34,6 +34,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("other-pages", pages::other_pages),
     ("read-waits", pages::read_waits),
     ("write-waits", pages::write_waits),
+    ("direct-read-waits", pages::direct_read_waits),
     ("late-pages", pages::late_pages),
     ("late-attributes", pages::late_attributes),
     ("leaving-read", pages::leaving_read),

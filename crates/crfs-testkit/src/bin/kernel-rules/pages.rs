@@ -212,6 +212,32 @@ pub fn write_waits(ground: &Ground) -> Result<()> {
     })
 }
 
+/// A handle on A that reads past the kernel's pages waits for bytes, while another has the kernel keep the page that B writes.
+pub fn direct_read_waits(ground: &Ground) -> Result<()> {
+    for round in 0..ground.rounds {
+        let name = format!("f{round}");
+        calm_file(ground, &name, 4 * PAGE)?;
+        let (on_a, on_b) = (ground.a.join(&name), ground.b.join(&name));
+        let (kept, b) = (open_to_read(&on_a)?, open_to_write(&on_b)?);
+        advise_random(&kept);
+        ground.step("a direct READ waits", || {
+            at(&on_b, "write", b.write_all_at(&[1; 4 * PAGE as usize], 0))?;
+            at(&on_b, "read", read_at(&kept, 0, 4 * PAGE))?;
+            // A knows by now that B wants the file, so this handle is a direct one.
+            let direct = open_to_read(&on_a)?;
+            at(&on_b, "read", read_at(&kept, 0, 4 * PAGE))?;
+            let bytes = vec![7; PAGE as usize];
+            let done =
+                race(ground.part(1, 2), || read_at(&direct, 0, PAGE), || b.write_all_at(&bytes, 0));
+            at(&on_b, "read", done.0)?;
+            at(&on_b, "write", done.1)?;
+            let seen = at(&on_b, "read", read_at(&kept, 0, PAGE))?;
+            right(seen == bytes, || format!("round {round}: old bytes on A"))
+        })?;
+    }
+    Ok(())
+}
+
 /// Drops of all pages of a long file take a while; meanwhile A reads again what has gone already. B then writes it.
 pub fn late_pages(ground: &Ground) -> Result<()> {
     for round in 0..ground.rounds {
