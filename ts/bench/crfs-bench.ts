@@ -3,7 +3,7 @@
 // crfs-bench: what coherency costs, measured on any two directories that are one file system, so that CRFS and others can
 // be compared.
 //
-//   crfs-bench visibility --a DIR --b DIR [--rounds N] [--seconds S] [--json]
+//   crfs-bench visibility --a DIR --b DIR [--rounds N] [--warm-up N] [--seconds S] [--json]
 //
 // The loops that are timed are a program of their own (crates/crfs-testkit, visibility-loops): a scripting runtime would
 // be half of what is measured, and must never call synchronously into a mount.
@@ -31,6 +31,10 @@ class VisibilityCommand extends CrfsCommand {
   a: string = Option.String('--a', { required: true, description: 'the directory that is changed' });
   b: string = Option.String('--b', { required: true, description: 'the same directory, as another sees it' });
   rounds: string = Option.String('--rounds', '1000', { description: 'changes for each way of looking' });
+  warmUp: string = Option.String('--warm-up', '1000', {
+    description:
+      'changes before those that are timed, for each way of looking: programs that serve get faster',
+  });
   seconds: string = Option.String('--seconds', '10', { description: 'for each kind of hand-over' });
   json: boolean = Option.Boolean('--json', false, { description: 'one JSON object, times in microseconds' });
 
@@ -39,6 +43,7 @@ class VisibilityCommand extends CrfsCommand {
       a: resolve(this.a),
       b: resolve(this.b),
       rounds: parseCount(this.rounds, '--rounds', COUNT_MAX),
+      warmUp: parseCount(this.warmUp, '--warm-up', COUNT_MAX),
       seconds: parseCount(this.seconds, '--seconds', COUNT_MAX),
     });
     this.context.stdout.write(this.json ? `${JSON.stringify(figures)}\n` : visibilityTable(figures));

@@ -10,6 +10,8 @@ export interface VisibilitySettings {
   readonly a: string;
   readonly b: string;
   readonly rounds: number;
+  /** Rounds before those that are timed. */
+  readonly warmUp: number;
   readonly seconds: number;
 }
 
@@ -56,7 +58,8 @@ async function loops(): Promise<string> {
 
 /** @throws CliError - the loops failed, with their own words. */
 export async function measureVisibility(settings: VisibilitySettings): Promise<Visibility> {
-  const numbers = ['--rounds', String(settings.rounds), '--seconds', String(settings.seconds)];
+  const { rounds, warmUp, seconds } = settings;
+  const numbers = ['--rounds', rounds, '--warm-up', warmUp, '--seconds', seconds].map(String);
   const child = spawn(await loops(), [settings.a, settings.b, ...numbers], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });

@@ -11,7 +11,7 @@
 
 import { resolve } from 'node:path';
 import { Command, Option } from 'clipanion';
-import { startWithHeapOptions } from '../sys/heap_options.ts';
+import { startWithV8Options } from '../sys/v8_options.ts';
 import { SESSIONS_MAX } from '../util/limits.ts';
 import { formatAddress, isLocal, parseAddress } from './address.ts';
 import { CrfsCommand, runProgram } from './command_line.ts';
@@ -95,7 +95,7 @@ class ServeCommand extends CrfsCommand {
       );
     }
     const log = stderrLog('crfsd');
-    startWithHeapOptions(log);
+    startWithV8Options(log);
     return serve({
       image: resolve(this.image),
       listen,

@@ -4,7 +4,7 @@
 
 import { spawn } from 'node:child_process';
 import { closeSync, openSync, writeSync } from 'node:fs';
-import { HEAP_OPTIONS } from '../sys/heap_options.ts';
+import { V8_OPTIONS } from '../sys/v8_options.ts';
 import { CliError, Exit, messageOf } from './exit.ts';
 
 /** The descriptor on which the child reports. */
@@ -47,7 +47,7 @@ function openLog(path: string): number {
  */
 export async function startInBackground(argv: readonly string[], logFile: string): Promise<void> {
   const log = openLog(logFile);
-  const child = spawn(process.execPath, [...HEAP_OPTIONS, ...process.execArgv, ...argv], {
+  const child = spawn(process.execPath, [...V8_OPTIONS, ...process.execArgv, ...argv], {
     cwd: '/',
     detached: true,
     env: { ...process.env, [READY_VARIABLE]: String(READY_FD) },

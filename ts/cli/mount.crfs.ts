@@ -11,7 +11,7 @@
 
 import { resolve } from 'node:path';
 import { Command, Option } from 'clipanion';
-import { startWithHeapOptions } from '../sys/heap_options.ts';
+import { startWithV8Options } from '../sys/v8_options.ts';
 import { parseSource } from './address.ts';
 import { CrfsCommand, runProgram } from './command_line.ts';
 import { askControl } from './control_socket.ts';
@@ -78,7 +78,7 @@ class MountCommand extends CrfsCommand {
     const directory = resolve(this.directory);
     if (this.fake) return Exit.ok;
     if (this.foreground) {
-      startWithHeapOptions(stderrLog('mount.crfs'));
+      startWithV8Options(stderrLog('mount.crfs'));
       return runMount({ source, sourceText: this.source, directory, settings, log: stderrLog('mount.crfs') });
     }
     const options = this.options.flatMap((value) => ['-o', value]);

@@ -8,7 +8,7 @@
 
 import { ChangeKind, ChangeLog, ChangeReader } from '../item/change.ts';
 import type { PendingRun } from './file_state.ts';
-import { GATHER_BUFFER_BYTES, GATHER_BYTES } from './limits.ts';
+import { GATHER_BUFFER_BYTES, GATHER_BYTES, GATHER_FIRST_BYTES } from './limits.ts';
 
 const SECTOR = 4096;
 
@@ -33,6 +33,8 @@ export class Batch {
   readonly #parts: Uint8Array<ArrayBuffer>[] = [];
   #gather: Uint8Array<ArrayBuffer> | null = null;
   #gathered = 0;
+  /** Of the next buffer: a batch that a revoke waits for is mostly small. */
+  #gatherBytes = GATHER_FIRST_BYTES;
   #gatherStart = 0;
 
   constructor(place: number, log: ChangeLog, sums: Uint32Array<ArrayBuffer> = new Uint32Array(256)) {
@@ -77,7 +79,8 @@ export class Batch {
     }
     if (this.#gather === null || this.#gathered + length > this.#gather.length) {
       this.#closeGather();
-      this.#gather = new Uint8Array(GATHER_BUFFER_BYTES);
+      this.#gather = new Uint8Array(Math.max(length, this.#gatherBytes));
+      this.#gatherBytes = Math.min(GATHER_BUFFER_BYTES, this.#gatherBytes * 4);
       this.#gathered = 0;
       this.#gatherStart = 0;
     }

@@ -75,7 +75,13 @@ export class Contention {
     const found = this.#find(node);
     if (found === undefined) return false;
     found.changes++;
-    return found.followed >= FOLLOWED_MIN;
+    return this.isFollowed(node);
+  }
+
+  /** Whether a reader follows each change of the inode. */
+  isFollowed(node: number): boolean {
+    const found = this.#find(node);
+    return found !== undefined && found.followed >= FOLLOWED_MIN;
   }
 
   /** The inode was given to readers early. */

@@ -34,12 +34,21 @@ export class Followers {
     if (this.#contention.changed(dir)) file.createdIn = dir;
   }
 
+  /** A program closes the only handle that can write a file: what remains comes right after the answer. */
+  closing(file: FileState): void {
+    const { node, createdIn } = file;
+    if (createdIn === 0 && !this.#contention.isFollowed(node)) return;
+    queueMicrotask(() => this.#give(createdIn === 0 ? [node] : [node, createdIn]));
+  }
+
   /** The last handle that could write a file was closed. */
   closed(file: FileState): void {
     const isFollowed = this.#contention.changed(file.node);
-    if (isFollowed || file.createdIn !== 0) this.#giveSoon(file.node);
-    if (file.createdIn !== 0) this.#giveSoon(file.createdIn);
+    const { createdIn } = file;
     file.createdIn = 0;
+    // At once: nobody waits for the answer of this operation.
+    if (createdIn !== 0) this.#give([file.node, createdIn]);
+    else if (isFollowed) this.#give([file.node]);
   }
 
   /** After the answer of the operation. */

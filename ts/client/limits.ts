@@ -22,7 +22,8 @@ export const DIRTY_WINDOW_MS = 200;
 export const RUN_BYTES: number = MIB;
 /** Longer payloads go to the socket from the buffer into which they were written, shorter ones are gathered. */
 export const GATHER_BYTES: number = 64 * KIB;
-/** Bytes of one buffer of gathered payloads. */
+/** Bytes of a batch's first buffer of gathered payloads, and of its largest. */
+export const GATHER_FIRST_BYTES: number = 8 * KIB;
 export const GATHER_BUFFER_BYTES: number = 256 * KIB;
 /** Bytes of idle write buffers kept for the next writes. */
 export const POOLED_BYTES_MAX: number = 16 * MIB;

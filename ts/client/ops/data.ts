@@ -108,6 +108,7 @@ export function forget(core: Core, node: number): void {
 export function flush(core: Core, node: number): number {
   const file = core.files.get(node);
   if (core.ended !== 0) return core.ended;
+  if (file?.writers === 1) core.followers.closing(file);
   if (file === undefined || file.error === 0) return 0;
   const { error } = file;
   file.error = 0;

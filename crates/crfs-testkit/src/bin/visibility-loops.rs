@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! `visibility-loops A B --rounds N --seconds S`: the timed part of `crfs-bench visibility`, on any two directories that
+//! `visibility-loops A B --rounds N --seconds S [--warm-up N]`: the timed part of `crfs-bench visibility`, on any two directories that
 //! are one. Prints one JSON object; times are microseconds.
 //!
 //! Visibility: A writes a file anew, in another size, and closes it; from the return of close on, B looks until what it sees is
@@ -8,6 +8,8 @@
 //!
 //! Hand-over: both sides write one file, or rename one name to and fro, as fast as they can. A hand-over is an operation of one
 //! side that follows one of the other.
+//!
+//! `--warm-up N`: so many rounds before those that are timed. `--only LOOK` leaves out the other ways of looking, for profiles.
 
 mod support;
 
@@ -91,12 +93,12 @@ impl Sides {
         }
     }
 
-    fn visibility(&self, look: Look, rounds: u64, closes: &mut Times) -> Result<String> {
+    fn visibility(&self, look: Look, warm_up: u64, rounds: u64, closes: &mut Times) -> Result<String> {
         let mut random = Random::new(1);
         let mut times = Times::default();
         let mut stale = 0u64;
         let mut size = 0;
-        for round in 0..rounds {
+        for round in 0..warm_up + rounds {
             while {
                 let next = *random.pick(SIZES);
                 let same = next == size;
@@ -111,13 +113,16 @@ impl Sides {
                 self.sees(Look::List, "", &[]);
             }
             let bytes = content(round, size);
-            closes.0.push(self.write(&name, &bytes)?);
+            let close = self.write(&name, &bytes)?;
             let start = now();
             loop {
                 let right = self.sees(look, &name, &bytes);
                 let took = now() - start;
                 if right {
-                    times.0.push(took);
+                    if round >= warm_up {
+                        closes.0.push(close);
+                        times.0.push(took);
+                    }
                     break;
                 }
                 stale += 1;
@@ -191,6 +196,7 @@ fn rename_name(dir: &Fd, _: u64) -> Result<()> {
 
 fn body(arguments: Arguments) -> Result<()> {
     let rounds = arguments.number("rounds", 1_000)?;
+    let warm_up = arguments.number("warm-up", 0)?;
     let seconds = arguments.number("seconds", 10)?;
     let open = |index: usize, what: &str| -> Result<String> {
         let path = arguments.operand(index, what)?;
@@ -214,8 +220,12 @@ fn body(arguments: Arguments) -> Result<()> {
     let sides = Sides { a: told("open A", sys::open_at(&Fd::CWD, &path_a, flags, 0))?, b: fd_b };
     let mut closes = Times::default();
     let mut looks = Vec::new();
+    let only = arguments.option("only").map(ToOwned::to_owned);
     for (look, name) in LOOKS {
-        looks.push(format!("\"{name}\":{}", sides.visibility(*look, rounds, &mut closes)?));
+        if only.as_deref().is_some_and(|only| only != *name) {
+            continue;
+        }
+        looks.push(format!("\"{name}\":{}", sides.visibility(*look, warm_up, rounds, &mut closes)?));
     }
     sides.write("shared", &content(0, 64))?;
     sides.write("to", b"to")?;

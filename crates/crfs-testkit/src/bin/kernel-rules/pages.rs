@@ -227,8 +227,7 @@ pub fn direct_read_waits(ground: &Ground) -> Result<()> {
             let direct = open_to_read(&on_a)?;
             at(&on_b, "read", read_at(&kept, 0, 4 * PAGE))?;
             let bytes = vec![7; PAGE as usize];
-            let done =
-                race(ground.part(1, 2), || read_at(&direct, 0, PAGE), || b.write_all_at(&bytes, 0));
+            let done = race(ground.part(1, 2), || read_at(&direct, 0, PAGE), || b.write_all_at(&bytes, 0));
             at(&on_b, "read", done.0)?;
             at(&on_b, "write", done.1)?;
             let seen = at(&on_b, "read", read_at(&kept, 0, PAGE))?;
