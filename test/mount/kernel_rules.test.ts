@@ -19,6 +19,7 @@ const SLICE: Readonly<Record<string, number>> = {
   'create-waits': 3,
   'chmod-waits': 2,
   'read-waits': 1,
+  'direct-read-waits': 2,
   'late-pages': 1,
   'late-attributes': 1,
   'stores-seen': 3,
@@ -40,6 +41,7 @@ test('with the rules every race comes out right', async () => {
 test.each([
   ['changes-seen', 'keep-kernel-caches', 'WRONG'],
   ['listings', 'keep-listings', 'WRONG'],
+  ['direct-read-waits', 'direct-requests-lock', 'WRONG'],
   ['create-waits', 'no-stale-answers,wait-for-names', 'HANGS'],
 ])(
   '%s comes out wrong with %s',

@@ -41,6 +41,7 @@ import {
 import { Holds, type LookupCounts } from './lookup_counts.ts';
 import { NameList } from './name_list.ts';
 import type { ParkedRequests } from './parked_requests.ts';
+import { RecentLinks } from './recent_links.ts';
 import { RecentLookups } from './recent_lookups.ts';
 import { UnfinishedWrites } from './unfinished_writes.ts';
 
@@ -93,6 +94,7 @@ export class DriverKernelCache implements KernelCache {
   private readonly unlockDirectory: (dir: number) => void;
   private readonly given: GivenNames;
   private readonly recent = new RecentLookups();
+  private readonly recentLinks = new RecentLinks();
   readonly writes: UnfinishedWrites;
   private readonly dropped = new DroppedPages();
   private batch: Batch = emptyBatch();
@@ -203,6 +205,11 @@ export class DriverKernelCache implements KernelCache {
     }
     this.given.remove(dir, bytes, start, length);
     if (isDirectory(attr)) this.directories.expire(attr.node, bytes.slice(start, start + length));
+  }
+
+  /** LINK, or CREATE of what was there, was answered with a file; see recent_links.ts. */
+  linked(dir: number, node: number): void {
+    this.recentLinks.note(dir, node, this.seconds());
   }
 
   /** A lookup found a node, by the client's number. */
@@ -322,7 +329,9 @@ export class DriverKernelCache implements KernelCache {
   forgetAttributes(start: number, end: number): void {
     const forget = (node: number): void => {
       const isHeld = this.lookups.unmark(node, Holds.attributes);
-      if (isHeld || this.untold.has(node)) this.queueInode(node, -1, 0);
+      const isTold =
+        isHeld || this.untold.has(node) || this.recentLinks.directoryOf(node, this.seconds()) !== 0;
+      if (isTold) this.queueInode(node, -1, 0);
     };
     this.lookups.forEachIn(start, end, forget);
     if (this.directories.hasFurther) this.directories.forEachFurtherIn(start, end, forget);
@@ -398,6 +407,10 @@ export class DriverKernelCache implements KernelCache {
       if (nodes.has(node)) batch.barriers.add(dir);
     });
     // Names taken out of the table by this very batch have been told of by themselves.
+    for (const node of nodes) {
+      const dir = this.recentLinks.directoryOf(node, this.seconds());
+      if (dir !== 0) batch.barriers.add(dir);
+    }
   }
 
   private async tellKernel(batch: Batch): Promise<void> {

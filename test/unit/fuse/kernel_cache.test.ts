@@ -205,6 +205,23 @@ describe('the kernel cache', () => {
     expect(driver.told).toEqual(['inode 10 12288 12288', 'inode 10 28672 0']);
   });
 
+  it('waits for whoever may be taking the answer to a link, though the kernel may keep nothing of it', async () => {
+    give(1, 'f', 10);
+    now += 60;
+    kernel.forgetAttributes(10, 11);
+    await kernel.settled();
+    driver.told.length = 0;
+    kernel.linked(2, 10);
+    kernel.forgetAttributes(10, 11);
+    await kernel.settled();
+    expect(driver.told).toEqual([`name 2 ${BARRIER}`, 'inode 10 -1 0']);
+    driver.told.length = 0;
+    now += 60;
+    kernel.forgetAttributes(10, 11);
+    await kernel.settled();
+    expect(driver.told).toEqual([]);
+  });
+
   it('leaves nothing out for requests of direct handles, which lock no page', async () => {
     give(1, 'f', 10);
     now += 60;

@@ -124,6 +124,7 @@ function openExisting(context: HandlerContext, request: RequestView, flags: numb
   if (type === S_IFLNK && (flags & O_NOFOLLOW) !== 0) return -Errno.ELOOP;
   if (type !== S_IFREG || !mayOpen(attr, request.uid, flags)) return LOOK_AGAIN;
   const result = operations.open(attr.node, opened);
+  if (result >= 0) context.kernel.linked(request.kernelNode, attr.node);
   // Opening with O_TRUNC changed what the lookup told: the kernel must ask again.
   if (result >= 0 && (opened & OpenFlags.truncate) !== 0) {
     attr.size = 0;

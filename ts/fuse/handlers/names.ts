@@ -90,6 +90,7 @@ export function symlink(context: HandlerContext, request: RequestView): number {
 export function link(context: HandlerContext, request: RequestView): number {
   const linked = get64(request.words, request.body + In.link.node);
   const result = context.operations.link(linked, request.node, context.name(request), context.attr);
+  if (result === 0) context.kernel.linked(request.kernelNode, linked);
   return context.entry(request, result);
 }
 
