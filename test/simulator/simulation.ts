@@ -461,6 +461,14 @@ export class Simulation {
       });
       if (wrong !== null)
         throw new Violation('a past state of the client is left', `client ${mount.number}: ${wrong}`);
+      this.#dropNameless(mount.number);
+    }
+  }
+
+  /** Inodes without a name that only a client has seen which is gone: their numbers may be given again. */
+  #dropNameless(client: number): void {
+    for (const { node, nlink } of [...this.#model.inodes.values()]) {
+      if (nlink === 0 && this.#seenBy.get(node) === client) this.#model.inodes.delete(node);
     }
   }
 

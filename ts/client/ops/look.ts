@@ -106,6 +106,7 @@ export function readdir(
 ): number {
   const error = core.begin();
   if (error !== 0) return error;
+  plainEntries = 0;
   const tree = core.treeOf(node);
   const dir = core.inoOf(node);
   if (!core.needInode(tree, dir, Mode.read, Mode.read)) return MISS;
@@ -188,6 +189,10 @@ function listEntries(
   return 0;
 }
 
+/** Entries that one listing of a contended directory gives without attributes, which the kernel asks for if it needs them. */
+const PLAIN_ENTRIES_MAX = 1;
+let plainEntries = 0;
+
 /** Hands the current item to the sink. @returns 1 if it was taken, 0 if not, MISS if attributes are missing. */
 function addEntry(
   core: Core,
@@ -209,10 +214,15 @@ function addEntry(
   const node = core.nodeOf(childTree, ino);
   if (attr !== null) {
     if (!hasAttributes(core, childTree, ino)) {
-      wantChildren(core, tree, dir, offset, end);
-      return MISS;
-    }
-    if (core.fillAttr(childTree, ino, attr) !== 0) attr.node = 0;
+      // What another client has just made is mostly one file: its name alone costs no further round trip.
+      const isPlain = plainEntries < PLAIN_ENTRIES_MAX && core.contention.has(core.nodeOf(tree, dir));
+      if (!isPlain) {
+        wantChildren(core, tree, dir, offset, end);
+        return MISS;
+      }
+      plainEntries++;
+      attr.node = 0;
+    } else if (core.fillAttr(childTree, ino, attr) !== 0) attr.node = 0;
     else if (attr.cacheable) attr.cacheable = isLastingName(core, tree, dir, nameHash(bytes, nameAt, length));
   }
   return sink.add(bytes, nameAt, length, node, nodeOf(childTree, ino), type, offset + 1) ? 1 : 0;

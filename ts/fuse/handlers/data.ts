@@ -193,16 +193,20 @@ export function write(context: HandlerContext, request: RequestView): number {
   const isDurable = (fileFlags & O_DSYNC) !== 0;
   if (!isOld && !isDurable) return context.number(request, result, 0);
   const start = append ? context.operations.writtenSize(node) - size : offset;
+  const forget = async (copy: RequestView): Promise<void> => {
+    // An invalidation may wait for it: it waits for nobody else.
+    copy.waitsForOthers = false;
+    copy.leftOut = false;
+    const first = Math.floor(start / PAGE_BYTES) * PAGE_BYTES;
+    await context.kernel.forgetWritten(node, first, Math.ceil((start + size) / PAGE_BYTES) * PAGE_BYTES);
+  };
   context.answerLater(request, async (copy) => {
-    if (isOld) {
-      // Now an invalidation may wait for it: it waits for nobody else.
-      copy.waitsForOthers = false;
-      const first = Math.floor(start / PAGE_BYTES) * PAGE_BYTES;
-      await context.kernel.forgetWritten(node, first, Math.ceil((start + size) / PAGE_BYTES) * PAGE_BYTES);
-      copy.waitsForOthers = true;
-    }
-    // O_SYNC and O_DSYNC: answered when it is durable.
-    const error = isDurable ? await context.operations.fsync(node) : 0;
+    if (isOld) await forget(copy);
+    if (!isDurable) return result;
+    // O_SYNC and O_DSYNC: answered when it is durable, for which others may have to send what they wrote.
+    copy.waitsForOthers = true;
+    const error = await context.operations.fsync(node);
+    if (copy.leftOut) await forget(copy);
     return error < 0 ? error : result;
   });
   return ANSWERED;
