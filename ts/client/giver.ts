@@ -105,21 +105,44 @@ export class Giver {
     return this.#timed(ranges, false);
   }
 
-  /** Lowers what is held of inodes to reading, before anybody asks (followers.ts). */
+  /**
+   * Lowers what is held of inodes to reading before anybody asks (followers.ts): in this turn, with everything sent that it
+   * follows, or not at all. The server does not know of it before the release comes.
+   */
   giveEarly(nodes: readonly number[]): void {
     const core = this.#core;
-    if (core.ended !== 0) return;
-    const ranges: Giving[] = [];
-    for (const node of nodes) {
-      const range = prefixOf(core.treeOf(node), core.inoOf(node));
-      // What is on its way already goes by its own revoke.
-      if (!isWritable(core, range) || !core.leaving.forEachIn(range, () => false)) continue;
-      core.contention.givenEarly(node);
-      ranges.push({ ...range, newMode: Mode.read });
+    const { writeBack } = core;
+    if (core.freshGrants !== null) {
+      void core.freshGrants.then(() => this.giveEarly(nodes));
+      return;
     }
-    if (ranges.length === 0) return;
+    if (core.ended !== 0 || this.#lossesGiven !== null) return;
+    const ranges = nodes.map((node) => prefixOf(core.treeOf(node), core.inoOf(node)));
+    const given = ranges.filter((range) => this.#isReadyForReaders(range));
+    if (given.length === 0) return;
+    const place = this.#flush(given);
+    const isDirty = place > writeBack.appliedPlace;
+    if (isDirty && !writeBack.isAllSent) return;
     countTransition(Transition.gaveEarly);
-    void this.give(ranges);
+    const changes: ModeChange[] = [];
+    for (const range of given) {
+      core.contention.givenEarly(firstNode(core, range));
+      changes.push(...core.held.lower(range, Mode.read));
+    }
+    if (isDirty) void this.#releaseBehind(place, changes, given);
+    else this.release(changes, given);
+  }
+
+  /**
+   * Whether an inode can be lowered to reading without asking the kernel, which dirties pages of a file that is open for
+   * writing by itself. What is on its way already goes by its own revoke.
+   */
+  #isReadyForReaders(range: TreeRange): boolean {
+    const core = this.#core;
+    const node = firstNode(core, range);
+    const hasWriters = (core.files.get(node)?.writers ?? 0) > 0;
+    if (hasWriters && core.kernel.hasPages(node)) return false;
+    return isWritable(core, range) && core.leaving.forEachIn(range, () => false);
   }
 
   /** Gives back what a refused batch left wrong: before anything of it that is still readable here is to others. */

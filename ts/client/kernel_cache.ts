@@ -40,6 +40,9 @@ export interface KernelCache {
   /** Whether the kernel holds a reference on the node (it was looked up and not forgotten yet). */
   isReferenced(node: number): boolean;
 
+  /** Whether the kernel may have pages of a file. */
+  hasPages(node: number): boolean;
+
   /** Whether a write(2) of the file has come in part, and the rest of it is to come at once. */
   isWriting(node: number): boolean;
 
@@ -55,6 +58,7 @@ export const NO_KERNEL: KernelCache = {
   forgetBytes: () => {},
   settled: () => Promise.resolve(),
   isReferenced: () => false,
+  hasPages: () => false,
   isWriting: () => false,
   forEachLooked: () => {},
 };
