@@ -200,7 +200,13 @@ function lookup(model: Model, step: Extract<Step, { kind: 'lookup' }>): string |
   if (node === undefined) return step.result === -Errno.ENOENT ? null : 'there is no such name';
   if (step.result !== 0) return `the name is inode ${node}`;
   if (step.node !== node) return `the name is inode ${node}`;
-  return attributeDifference(step.attr, model.get(node)!);
+  return differs(model, model.get(node)!, step.attr);
+}
+
+/** How what is seen of an inode differs from the model, in words; null when it does not. */
+function differs(model: Model, inode: ModelInode, attr: Attributes): string | null {
+  if (inode.areTimesOpen) model.learnTimes(inode, attr);
+  return attributeDifference(attr, inode);
 }
 
 function make(model: Model, step: Extract<Step, { kind: 'make' }>): string | null {
@@ -216,7 +222,7 @@ type InodeStep = Exclude<Step, { kind: 'lookup' | 'make' | 'link' | 'remove' | '
 function onInode(model: Model, step: InodeStep, isOpen: boolean): string | null {
   const inode = model.get(step.node);
   if (inode === undefined) return `inode ${step.node} was never made`;
-  if (step.kind === 'cachedAttr') return attributeDifference(step.attr, inode);
+  if (step.kind === 'cachedAttr') return inode.areTimesOpen ? null : attributeDifference(step.attr, inode);
   if (step.kind === 'cachedPage') return pageDifference(inode, step.index, step.bytes);
   if (inode.nlink === 0 && (step.result === -Errno.ESTALE || step.result === -Errno.ENOENT)) {
     return !isOpen || inode.isGone ? null : 'the inode is nameless but open here';
@@ -226,7 +232,7 @@ function onInode(model: Model, step: InodeStep, isOpen: boolean): string | null 
   if (wrong !== undefined) return wrong;
   switch (step.kind) {
     case 'getattr':
-      return attributeDifference(step.attr, inode);
+      return differs(model, inode, step.attr);
     case 'read': {
       const length = Math.max(0, Math.min(step.length, inode.size - step.offset));
       const isFilled = step.isPage && step.result === step.length;
@@ -236,6 +242,7 @@ function onInode(model: Model, step: InodeStep, isOpen: boolean): string | null 
     case 'write':
       if (step.result !== step.data.length) return 'it must write everything';
       model.write(inode, step.isAppend ? inode.size : step.offset, step.data);
+      if (step.seen.length === 0) model.set(inode, 'areTimesOpen', true);
       break;
     case 'open':
       if (step.truncate) model.resize(inode, 0);

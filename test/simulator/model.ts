@@ -88,6 +88,8 @@ export class ModelInode implements Attributes {
   names: Map<string, number> = new Map();
   xattrs: Map<string, string> = new Map();
   target = '';
+  /** The client that changed it last did not hold all that tells its times: whoever sees it next does. */
+  areTimesOpen = false;
   /** The batch that made it was refused, and nobody else has seen it. */
   isGone = false;
   /** Of a directory: where it is. */
@@ -294,13 +296,14 @@ export class Model {
 
   /** Takes over what only the client can know: the times of a change that is right otherwise. */
   learnTimes(inode: ModelInode, from: Attributes): void {
+    if (inode.areTimesOpen) this.set(inode, 'areTimesOpen', false);
     for (const field of FIELDS) {
       if (field.startsWith('ctime') || field.startsWith('mtime') || field.startsWith('atime'))
         if (inode[field] !== from[field]) this.set(inode, field, from[field]);
     }
   }
 
-  set<Field extends keyof Attributes | 'parent'>(
+  set<Field extends keyof Attributes | 'parent' | 'areTimesOpen'>(
     inode: ModelInode,
     field: Field,
     value: ModelInode[Field],

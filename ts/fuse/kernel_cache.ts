@@ -27,7 +27,6 @@ import { isPlanted } from '../util/test_faults.ts';
 import { S_IFDIR, S_IFMT } from './abi.ts';
 import type { DirectoryNodes } from './directory_nodes.ts';
 import type { FuseDriver } from './driver.ts';
-import { DroppedPages } from './dropped_pages.ts';
 import { GivenNames } from './given_names.ts';
 import {
   GIVEN_NAME_BYTES_MAX,
@@ -96,7 +95,6 @@ export class DriverKernelCache implements KernelCache {
   private readonly recent = new RecentLookups();
   private readonly recentLinks = new RecentLinks();
   readonly writes: UnfinishedWrites;
-  private readonly dropped = new DroppedPages();
   private batch: Batch = emptyBatch();
   private batchQueued = false;
   private told: Promise<void> | null = null;
@@ -222,25 +220,14 @@ export class DriverKernelCache implements KernelCache {
     if (attr.cacheable) this.lookups.mark(node, Holds.attributes);
   }
 
-  /** A reply gives the target of a symbolic link, or the kernel has put what it writes into pages of a file. */
+  /** A reply gives pages of a file or the target of a symbolic link, or the kernel has made whole pages of what it writes. */
   givePages(node: number): void {
     this.lookups.mark(node, Holds.pages);
-  }
-
-  /** A reply gives pages of a file. */
-  readPages(node: number): void {
-    this.lookups.mark(node, Holds.pages);
-    this.dropped.read(node);
   }
 
   /** Whether the kernel has pages of a file. */
   hasPages(node: number): boolean {
     return this.lookups.holds(node, Holds.pages);
-  }
-
-  /** Whether pages of a file may be older than a write that was asked for at `askedMs`, see dropped_pages.ts. */
-  mayLackWrite(node: number, askedMs: number): boolean {
-    return this.dropped.mayLack(node, askedMs);
   }
 
   /**
@@ -329,12 +316,19 @@ export class DriverKernelCache implements KernelCache {
   forgetAttributes(start: number, end: number): void {
     const forget = (node: number): void => {
       const isHeld = this.lookups.unmark(node, Holds.attributes);
-      const isTold =
-        isHeld || this.untold.has(node) || this.recentLinks.directoryOf(node, this.seconds()) !== 0;
-      if (isTold) this.queueInode(node, -1, 0);
+      if (isHeld || this.untold.has(node)) this.queueInode(node, -1, 0);
+      this.waitForLink(node);
     };
     this.lookups.forEachIn(start, end, forget);
     if (this.directories.hasFurther) this.directories.forEachFurtherIn(start, end, forget);
+  }
+
+  /** Whoever takes the answer to a link of the node must be done with it. */
+  private waitForLink(node: number): void {
+    const dir = this.recentLinks.directoryOf(node, this.seconds());
+    if (dir === 0) return;
+    this.batch.barriers.add(dir);
+    this.queueBatch();
   }
 
   forgetBytes(node: number, start: number, end: number): void {
@@ -342,7 +336,6 @@ export class DriverKernelCache implements KernelCache {
     if (!this.lookups.holds(node, Holds.pages) && !this.untold.has(node)) return;
     const isWhole = (start === 0 && end === Number.POSITIVE_INFINITY) || isPlanted('whole-files');
     if (isWhole) this.lookups.unmark(node, Holds.pages);
-    this.dropped.note(node, performance.now());
     this.queueInode(node, isWhole ? 0 : start, isWhole ? Number.POSITIVE_INFINITY : end);
   }
 
@@ -391,7 +384,8 @@ export class DriverKernelCache implements KernelCache {
   private runBatch(): Promise<void> | null {
     this.batchQueued = false;
     const { batch } = this;
-    if (batch.names.count === 0 && !batch.isEveryName && batch.inodes.nodes.length === 0) return null;
+    const isEmpty = batch.names.count === 0 && batch.barriers.size === 0 && batch.inodes.nodes.length === 0;
+    if (isEmpty && !batch.isEveryName) return null;
     this.batch = emptyBatch();
     this.addBarriers(batch);
     // Replies that were given before go first, or the kernel would keep what it had just been told to forget.
@@ -407,10 +401,6 @@ export class DriverKernelCache implements KernelCache {
       if (nodes.has(node)) batch.barriers.add(dir);
     });
     // Names taken out of the table by this very batch have been told of by themselves.
-    for (const node of nodes) {
-      const dir = this.recentLinks.directoryOf(node, this.seconds());
-      if (dir !== 0) batch.barriers.add(dir);
-    }
   }
 
   private async tellKernel(batch: Batch): Promise<void> {

@@ -73,10 +73,6 @@ export const UNFINISHED_WRITE_MS = 5;
 /** How much longer, while the thread wants to run: some turns of others on a busy processor. */
 export const UNFINISHED_RUNNING_MS = 50;
 
-/** Files that are remembered because pages of them were invalidated; beyond it every WRITE has its pages forgotten. */
-export const DROPPED_FILES_MAX = 4096;
-/** From copying a write into its page the kernel has asked for the WRITE within this time, milliseconds. */
-export const WRITE_ASKED_MS = 1000;
 /** How long a WRITE's answer waits for its pages to be forgotten, milliseconds: one that it keeps locked itself never is. */
 export const OWN_PAGES_MS = 2;
 

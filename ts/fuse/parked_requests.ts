@@ -16,6 +16,8 @@ const PAGE_BYTES = 4096;
 export class ParkedRequests {
   private readonly requests = new Map<number, RequestView>();
   private bytes = 0;
+  /** READs that wait for a WRITE, by the WRITE's unique number. */
+  private readonly behind = new Map<number, (() => void)[]>();
 
   /** Requests that wait. */
   get size(): number {
@@ -53,6 +55,39 @@ export class ParkedRequests {
     return true;
   }
 
+  /**
+   * The WRITE that a READ of pages must wait for, or null. The kernel has put the bytes of such a WRITE into its page before it
+   * asked. If that page has gone meanwhile, a READ that filled it again before the WRITE takes effect would leave the
+   * page without it for good.
+   */
+  writeUnder(read: RequestView): RequestView | null {
+    if (!goesByPages(read) || isPlanted('reads-overtake-writes')) return null;
+    const [start, end] = bytesOf(read);
+    for (const request of this.requests.values()) {
+      if (request.node !== read.node || request.opcode !== Opcode.WRITE || request.effective) continue;
+      if (!goesByPages(request) || isWriteBack(request)) continue;
+      const [from, to] = bytesOf(request);
+      if (Math.floor(from / PAGE_BYTES) * PAGE_BYTES < end && start < to) return request;
+    }
+    return null;
+  }
+
+  /** Resolves when a WRITE has taken effect, or never will. */
+  whenOver(write: RequestView): Promise<void> {
+    return new Promise((resolve) => {
+      const waiting = this.behind.get(write.unique) ?? [];
+      waiting.push(resolve);
+      this.behind.set(write.unique, waiting);
+    });
+  }
+
+  /** A request has taken effect, or never will. */
+  over(request: RequestView): void {
+    if (this.behind.size === 0) return;
+    for (const resolve of this.behind.get(request.unique) ?? []) resolve();
+    this.behind.delete(request.unique);
+  }
+
   /** The request with that number; null when none waits, or its effect has taken place. */
   find(unique: number): RequestView | null {
     const copy = this.requests.get(unique);
@@ -88,9 +123,7 @@ export class ParkedRequests {
       if (request.node !== node) continue;
       if (!goesByPages(request) && !isPlanted('direct-requests-lock')) continue;
       if (request.opcode !== Opcode.READ && request.opcode !== Opcode.WRITE) continue;
-      const { words, body } = request;
-      const offset = get64(words, body + In.read.offset);
-      const end = offset + words[body + In.read.size]!;
+      const [offset, end] = bytesOf(request);
       const lastPage = Math.floor((end - 1) / PAGE_BYTES) * PAGE_BYTES;
       if (request.opcode === Opcode.READ) {
         visit(Math.floor(offset / PAGE_BYTES) * PAGE_BYTES, lastPage + PAGE_BYTES);
@@ -109,6 +142,19 @@ export class ParkedRequests {
 function goesByPages({ opcode, words, body }: RequestView): boolean {
   if (opcode === Opcode.READ) return (words[body + In.read.readFlags]! & READ_LOCKOWNER) === 0;
   // What was dirtied through mmap is written back with whatever handle there is.
-  const isFromPages = (words[body + In.write.writeFlags]! & WRITE_CACHE) !== 0;
-  return isFromPages || (words[body + In.write.fh]! & HANDLE_DIRECT) === 0;
+  return (
+    (words[body + In.write.writeFlags]! & WRITE_CACHE) !== 0 ||
+    (words[body + In.write.fh]! & HANDLE_DIRECT) === 0
+  );
+}
+
+/** Whether a WRITE writes back what was dirtied through mmap. */
+function isWriteBack({ words, body }: RequestView): boolean {
+  return (words[body + In.write.writeFlags]! & WRITE_CACHE) !== 0;
+}
+
+/** The bytes `[start, end)` of a READ or WRITE, whose fields lie alike. */
+function bytesOf({ words, body }: RequestView): [number, number] {
+  const offset = get64(words, body + In.read.offset);
+  return [offset, offset + words[body + In.read.size]!];
 }

@@ -37,8 +37,6 @@ export class RequestView {
   /** Where the header lies in `bytes`, and the bytes in all. */
   start = 0;
   length = 0;
-  /** When it came, of one that had to wait; milliseconds of `performance.now`. */
-  cameMs = 0;
   /** Its effect has taken place and only its answer waits: a signal comes too late. */
   effective = false;
   /** What it waits for may be with another client, which may be waiting for us. */

@@ -129,7 +129,10 @@ export class RequestServer {
     const known = opcode < OPCODE_COUNT ? opcode : 0;
     this.counts[known] = this.counts[known]! + 1;
     const handler = this.handlers[opcode];
-    if (handler === undefined) {
+    const write = opcode === Opcode.READ && this.parked.size > 0 ? this.parked.writeUnder(request) : null;
+    if (write !== null) {
+      this.parkBehind(request, handler!, write);
+    } else if (handler === undefined) {
       // The kernel remembers ENOSYS per kind of request and does without.
       this.driver.replies.status(request.uniqueLow, request.uniqueHigh, -Errno.ENOSYS);
     } else if (handler(request) === MISS) {
@@ -146,7 +149,6 @@ export class RequestServer {
       this.answer(request, -Errno.ENOMEM);
       return;
     }
-    copy.cameMs = performance.now();
     // In this very turn: the client has noted what this operation lacks, and the next one would overwrite it.
     copy.waitsForOthers = this.operations!.waitsForOthers();
     void this.rerun(copy, handler);
@@ -156,7 +158,32 @@ export class RequestServer {
     });
   }
 
+  /** A READ waits until a WRITE has taken effect (parked_requests.ts). */
+  private parkBehind(request: RequestView, handler: Handler, write: RequestView): void {
+    const copy = this.parked.add(request, request.length);
+    if (copy === null) {
+      this.answer(request, -Errno.ENOMEM);
+      return;
+    }
+    void this.parked.whenOver(write).then(() => {
+      if (!this.parked.take(copy)) return;
+      if (handler(copy) === MISS) {
+        copy.waitsForOthers = this.operations!.waitsForOthers();
+        this.parked.put(copy);
+        void this.rerun(copy, handler);
+      } else {
+        this.staleRetries.answered(copy);
+        this.driver.flushSoon();
+      }
+    });
+  }
+
   private async rerun(copy: RequestView, handler: Handler): Promise<void> {
+    await this.rerunUntilAnswered(copy, handler);
+    this.parked.over(copy);
+  }
+
+  private async rerunUntilAnswered(copy: RequestView, handler: Handler): Promise<void> {
     const operations = this.operations!;
     let tries = 1;
     for (; ; tries++) {
@@ -246,6 +273,7 @@ export class RequestServer {
       return;
     }
     this.parked.take(waiting);
+    this.parked.over(waiting);
     this.driver.replies.status(waiting.uniqueLow, waiting.uniqueHigh, -Errno.EINTR);
     this.driver.flushSoon();
     this.makeUpFor(waiting);

@@ -13,7 +13,6 @@
 
 import { type AttrOut, MISS, OpenFlags, OpenResult, ReadFlags, WriteFlags } from '../../client/operations.ts';
 import { Errno } from '../../util/errno.ts';
-import { isPlanted } from '../../util/test_faults.ts';
 import {
   FOpen,
   get64,
@@ -158,7 +157,7 @@ export function read(context: HandlerContext, request: RequestView): number {
   const flags = isDirect ? 0 : ReadFlags.pages;
   const result = context.operations.read(request.node, offset, size, replies.slot(), flags);
   if (result < 0) return context.status(request, result);
-  if (!isDirect) context.kernel.readPages(request.node);
+  if (!isDirect) context.kernel.givePages(request.node);
   replies.large(request.uniqueLow, request.uniqueHigh, result);
   return ANSWERED;
 }
@@ -176,9 +175,11 @@ export function write(context: HandlerContext, request: RequestView): number {
   const data = request.bytes.subarray(dataStart, dataStart + size);
   const offset = get64(words, body + In.write.offset);
   const isDirect = (words[body + In.write.fh]! & HANDLE_DIRECT) !== 0;
-  // Whole pages of it can be read as soon as the kernel asks, before it takes effect.
+  // Whole pages of it can be read as soon as the kernel asks, before it takes effect. Parts of pages are kept only in
+  // pages that were read before.
+  const hasPage = Math.ceil(offset / PAGE_BYTES) < Math.floor((offset + size) / PAGE_BYTES);
   if (isDirect) flags |= WriteFlags.direct;
-  else context.kernel.givePages(node);
+  else if (hasPage) context.kernel.givePages(node);
   const result = context.operations.write(node, offset, data, flags);
   if (result < 0) return context.status(request, result);
   const isCut = !isDirect && offset % PAGE_BYTES !== 0 && (offset + size) % PAGE_BYTES === 0;
@@ -189,7 +190,9 @@ export function write(context: HandlerContext, request: RequestView): number {
     // Became an append by fcntl: the kernel has put the bytes into pages by an offset of its own.
     context.kernel.forgetBytes(node, 0, Number.POSITIVE_INFINITY);
   }
-  const isOld = !fromPageCache && mayLeaveOldPages(context, request, isDirect);
+  // A page that seemed to be locked by it, and was not, may be older than what others have written.
+  const isOld = request.leftOut;
+  request.leftOut = false;
   const isDurable = (fileFlags & O_DSYNC) !== 0;
   if (!isOld && !isDurable) return context.number(request, result, 0);
   const start = append ? context.operations.writtenSize(node) - size : offset;
@@ -210,20 +213,6 @@ export function write(context: HandlerContext, request: RequestView): number {
     return error < 0 ? error : result;
   });
   return ANSWERED;
-}
-
-/**
- * Whether the kernel may have pages from before a write that has just taken effect: pages that were read while it waited
- * (dropped_pages.ts), that an invalidation left out because the write seemed to keep them locked, or that another handle
- * reads while this one writes past them.
- */
-function mayLeaveOldPages(context: HandlerContext, request: RequestView, isDirect: boolean): boolean {
-  const { kernel } = context;
-  if (isPlanted('keep-overtaken-pages')) return false;
-  if (isDirect) return kernel.hasPages(request.node);
-  const isLeftOut = request.leftOut;
-  request.leftOut = false;
-  return isLeftOut || kernel.mayLackWrite(request.node, request.cameMs || performance.now());
 }
 
 export function flush(context: HandlerContext, request: RequestView): number {
