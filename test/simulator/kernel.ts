@@ -175,6 +175,10 @@ export class SimulatedKernel implements KernelCache {
     return false;
   }
 
+  isTaking(): boolean {
+    return false;
+  }
+
   hasPages(node: number): boolean {
     return (this.#inodes.get(node)?.pages.size ?? 0) > 0;
   }

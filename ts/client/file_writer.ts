@@ -89,6 +89,8 @@ export function writeBytes(
   nsec: number,
 ): void {
   const end = start + data.length;
+  // With the size and the times that they have: what is sent may end there.
+  logRunsApart(core, file, start, end);
   file.writtenSec = sec;
   file.writtenNsec = nsec;
   stampWritten(core, file, Math.max(size, end), sec, nsec);
@@ -99,6 +101,15 @@ export function writeBytes(
     at = to;
   }
   core.writeBack.dataWritten();
+}
+
+/** Puts the runs into the log that lie in the windows of a write and apart from it. */
+function logRunsApart(core: Core, file: FileState, start: number, end: number): void {
+  for (let at = start; at < end; at = (Math.floor(at / RUN_BYTES) + 1) * RUN_BYTES) {
+    const run = runOfWindow(file, at);
+    if (run !== undefined && (sectorFloor(at) > run.end || sectorCeil(end) < run.start))
+      logRun(core, file, run);
+  }
 }
 
 /** What a write does to the inode item at once. The item is not dirty by itself: the file is, and holds it. */
@@ -123,10 +134,6 @@ function writeWindow(
   const first = sectorFloor(start);
   const last = sectorCeil(start + length);
   let run = runOfWindow(file, start);
-  if (run !== undefined && (first > run.end || last < run.start)) {
-    logRun(core, file, run);
-    run = undefined;
-  }
   const headSector = start > first && !isCovered(file, first) ? first : -1;
   const tail = start + length;
   const tailSector =

@@ -170,6 +170,7 @@ export class Giver {
     for (const range of ranges) core.setLeaving(range, 1);
     if (core.freshGrants !== null) await core.freshGrants;
     const gone = ranges.filter((range) => range.newMode === Mode.none);
+    await this.#whenBetweenCalls(ranges);
     const timesGiven = core.timesGiven;
     if (!isPlanted('keep-kernel-caches')) {
       forgetRanges(core, gone);
@@ -255,7 +256,7 @@ export class Giver {
     let since = timesGiven;
     let isHolding = false;
     for (;;) {
-      await this.#whenWritten(ranges);
+      await this.#whenBetweenCalls(ranges);
       const late = this.#latePages(ranges, since);
       if (late.length === 0 || core.ended !== 0 || isPlanted('late-pages')) break;
       since = core.timesGiven;
@@ -275,14 +276,12 @@ export class Giver {
     return { changes, isHolding };
   }
 
-  /** Waits until no call of write(2) is between two of its parts. */
-  async #whenWritten(ranges: readonly TreeRange[]): Promise<void> {
+  /** Waits until no call is between two of its steps: the parts of a write(2), or asking for the size and using it. */
+  async #whenBetweenCalls(ranges: readonly TreeRange[]): Promise<void> {
     const core = this.#core;
-    const isWriting = (): boolean =>
-      ranges.some((range) =>
-        filesIn(core, range).some(({ node, writers }) => writers > 0 && core.kernel.isWriting(node)),
-      );
-    while (core.ended === 0 && isWriting()) {
+    const isInCall = ({ node, writers }: FileState): boolean =>
+      (writers > 0 && core.kernel.isWriting(node)) || core.kernel.isTaking(node);
+    while (core.ended === 0 && ranges.some((range) => filesIn(core, range).some(isInCall))) {
       await new Promise<void>((resolve) => core.clock.setTimer(0, resolve));
     }
   }

@@ -46,6 +46,9 @@ export interface KernelCache {
   /** Whether a write(2) of the file has come in part, and the rest of it is to come at once. */
   isWriting(node: number): boolean;
 
+  /** Whether a thread may not have taken the attributes of a file yet that it was given. */
+  isTaking(node: number): boolean;
+
   /** Calls `visit` with nodes that a program looked up in the last seconds, as far as the kernel still knows them. */
   forEachLooked(visit: (node: number) => void): void;
 }
@@ -60,5 +63,6 @@ export const NO_KERNEL: KernelCache = {
   isReferenced: () => false,
   hasPages: () => false,
   isWriting: () => false,
+  isTaking: () => false,
   forEachLooked: () => {},
 };

@@ -43,6 +43,7 @@ import type { ParkedRequests } from './parked_requests.ts';
 import { RecentLinks } from './recent_links.ts';
 import { RecentLookups } from './recent_lookups.ts';
 import { UnfinishedWrites } from './unfinished_writes.ts';
+import { UntakenAnswers } from './untaken_answers.ts';
 
 /** A name that no directory of ours is likely to hold; a barrier only wants the directory's lock. */
 const BARRIER_NAME = new Uint8Array([1]);
@@ -82,6 +83,8 @@ export interface KernelCacheParts {
   readonly unlockDirectory: (dir: number) => void;
   /** Whether a thread runs, or would if it got a processor. */
   readonly isRunning: (tid: number) => boolean;
+  /** How often a thread has had a processor. */
+  readonly timesRun: (tid: number) => number;
 }
 
 export class DriverKernelCache implements KernelCache {
@@ -95,6 +98,7 @@ export class DriverKernelCache implements KernelCache {
   private readonly recent = new RecentLookups();
   private readonly recentLinks = new RecentLinks();
   readonly writes: UnfinishedWrites;
+  private readonly untaken: UntakenAnswers;
   private batch: Batch = emptyBatch();
   private batchQueued = false;
   private told: Promise<void> | null = null;
@@ -112,6 +116,7 @@ export class DriverKernelCache implements KernelCache {
     this.seconds = parts.seconds;
     this.unlockDirectory = parts.unlockDirectory;
     this.writes = new UnfinishedWrites(parts.isRunning);
+    this.untaken = new UntakenAnswers(parts.timesRun);
     this.given = new GivenNames(GIVEN_NAMES_MAX, GIVEN_NAME_BYTES_MAX, (dir, name, node) => {
       if (isPlanted('evicted-names-stay')) return;
       if (node === 0 || this.lookups.has(node)) this.queueName(dir, name, node !== 0);
@@ -215,9 +220,10 @@ export class DriverKernelCache implements KernelCache {
     this.recent.note(node, this.seconds());
   }
 
-  /** A reply gives the attributes of a node, for as long as the grant stands if they are cacheable. */
-  giveAttributes(node: number, attr: AttrOut): void {
+  /** A reply gives a thread the attributes of a node, for as long as the grant stands if they are cacheable. */
+  giveAttributes(node: number, attr: AttrOut, thread: number): void {
     if (attr.cacheable) this.lookups.mark(node, Holds.attributes);
+    else if (this.lookups.holds(node, Holds.pages)) this.untaken.note(thread, node, performance.now());
   }
 
   /** A reply gives pages of a file or the target of a symbolic link, or the kernel has made whole pages of what it writes. */
@@ -282,6 +288,10 @@ export class DriverKernelCache implements KernelCache {
 
   isWriting(node: number): boolean {
     return this.writes.has(node, performance.now());
+  }
+
+  isTaking(node: number): boolean {
+    return this.untaken.has(node, performance.now());
   }
 
   forEachLooked(visit: (node: number) => void): void {

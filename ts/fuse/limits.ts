@@ -76,6 +76,11 @@ export const UNFINISHED_RUNNING_MS = 50;
 /** How long a WRITE's answer waits for its pages to be forgotten, milliseconds: one that it keeps locked itself never is. */
 export const OWN_PAGES_MS = 2;
 
+/** Threads that may not have taken the attributes that they asked for; beyond it all are forgotten. */
+export const UNTAKEN_MAX = 4096;
+/** How long such a thread is waited for, milliseconds: many turns of others on a busy processor. */
+export const UNTAKEN_MS = 100;
+
 /** A system call that was answered ESTALE and began anew is over within this time, seconds. */
 export const STALE_RETRY_SECONDS = 5;
 /** Threads answered ESTALE that are remembered; beyond it all are forgotten, and a program may see one ESTALE. */

@@ -35,6 +35,8 @@ export interface Threads {
   readonly systemCallOf: CallOf;
   /** Whether it runs, or would if it got a processor. */
   readonly isRunning: (tid: number) => boolean;
+  /** How often it has had a processor; NaN if that is not known. */
+  readonly timesRun: (tid: number) => number;
 }
 
 /** Numbers for the mount's statistics. */
@@ -89,6 +91,7 @@ export class RequestServer {
       seconds,
       unlockDirectory: (dir) => this.unlockDirectory(dir),
       isRunning: threads.isRunning,
+      timesRun: threads.timesRun,
     });
   }
 

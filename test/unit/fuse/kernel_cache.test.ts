@@ -23,6 +23,8 @@ let lookups: LookupCounts;
 let directories: DirectoryNodes;
 let kernel: DriverKernelCache;
 let unlocked: number[];
+/** How often every thread has had a processor. */
+let timesRun = 0;
 
 beforeEach(() => {
   now = 100;
@@ -39,6 +41,7 @@ beforeEach(() => {
     seconds: () => now,
     unlockDirectory: (dir) => unlocked.push(dir),
     isRunning: () => false,
+    timesRun: () => timesRun,
   });
 });
 
@@ -50,11 +53,11 @@ function give(dir: number, name: string, node: number, mode = 0o100644): void {
   kernel.giveEntry(dir, Buffer.from(name), 0, name.length, attr);
 }
 
-function giveAttributes(node: number, cacheable: boolean): void {
+function giveAttributes(node: number, cacheable: boolean, thread = 5): void {
   const attr = new AttrOut();
   attr.node = node;
   attr.cacheable = cacheable;
-  kernel.giveAttributes(node, attr);
+  kernel.giveAttributes(node, attr, thread);
 }
 
 function park(opcode: number, node: number, offset: number, size: number, flags = 0, handle = 0): void {
@@ -220,6 +223,22 @@ describe('the kernel cache', () => {
     kernel.forgetAttributes(10, 11);
     await kernel.settled();
     expect(driver.told).toEqual([]);
+  });
+
+  it('knows of a thread that may not have taken the attributes of a file with pages', () => {
+    give(1, 'f', 10);
+    giveAttributes(10, false);
+    expect(kernel.isTaking(10)).toBe(false);
+    kernel.givePages(10);
+    giveAttributes(10, true);
+    expect(kernel.isTaking(10)).toBe(false);
+    giveAttributes(10, false);
+    expect([kernel.isTaking(10), kernel.isTaking(11)]).toEqual([true, false]);
+    timesRun++;
+    expect(kernel.isTaking(10)).toBe(false);
+    timesRun = Number.NaN;
+    giveAttributes(10, false);
+    expect(kernel.isTaking(10)).toBe(false);
   });
 
   it('leaves nothing out for requests of direct handles, which lock no page', async () => {

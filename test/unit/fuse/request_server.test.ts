@@ -23,7 +23,7 @@ beforeEach(() => {
   call = { text: '1', kind: 'other' };
   server = new RequestServer(
     driver,
-    { isKilled: () => isKilled, systemCallOf: () => call, isRunning: () => false },
+    { isKilled: () => isKilled, systemCallOf: () => call, isRunning: () => false, timesRun: () => 0 },
     () => 0,
   );
   server.start(fs, () => {});

@@ -122,6 +122,8 @@ export function setxattr(
   const hasInode = core.needInode(tree, ino, Mode.read, Mode.write);
   const hasXattr =
     core.held.holds(tree, ino, XATTR, hash, Mode.write) || needXattrs(core, tree, ino, Mode.write);
+  const stale = hasInode ? core.findInode(tree, ino) : 0;
+  if (stale !== 0) return stale;
   if (hasXattr) {
     const at = findXattr(core, tree, ino, name, hash);
     if (at >= 0 && (flags & XattrFlags.create) !== 0) return -Errno.EEXIST;
@@ -131,8 +133,6 @@ export function setxattr(
   }
   const cost = xattrCost(value.length);
   if (!core.needSpace(cost) || !core.needRoom() || !hasInode || !hasXattr) return MISS;
-  const stale = core.findInode(tree, ino);
-  if (stale !== 0) return stale;
 
   logInode(core, node);
   core.stamp.take();
@@ -181,6 +181,8 @@ export function removexattr(core: Core, node: number, name: Uint8Array): number 
   const hasXattr =
     core.held.holds(tree, ino, XATTR, hash, Mode.write) || needXattrs(core, tree, ino, Mode.write);
   if (!hasInode || !hasXattr) return MISS;
+  const stale = core.findInode(tree, ino);
+  if (stale !== 0) return stale;
   if (findXattr(core, tree, ino, name, hash) < 0) return -Errno.ENODATA;
   if (!core.needRoom()) return MISS;
   logInode(core, node);

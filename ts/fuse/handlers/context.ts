@@ -124,7 +124,7 @@ export class HandlerContext {
     if (result < 0) return this.status(request, result);
     const { replies } = this;
     if (this.kernel.isSplit(request.kernelNode)) this.attr.cacheable = false;
-    this.kernel.giveAttributes(request.kernelNode, this.attr);
+    this.kernel.giveAttributes(request.kernelNode, this.attr, request.pid);
     const at = replies.small(request.uniqueLow, request.uniqueHigh, OutBytes.attr);
     putAttrOut(replies.words, at, this.attr);
     return ANSWERED;
