@@ -31,6 +31,7 @@ import { GivenNames } from './given_names.ts';
 import {
   GIVEN_NAME_BYTES_MAX,
   GIVEN_NAMES_MAX,
+  LOOK_LATER_MS,
   NAME_NOTIFICATION_MS,
   NAMES_AT_ONCE_MAX,
   NOTIFICATIONS_AT_ONCE_MAX,
@@ -170,6 +171,11 @@ export class DriverKernelCache implements KernelCache {
    */
   get hasGivenUpNames(): boolean {
     return this.givenUp > 0;
+  }
+
+  /** The request that is being handled shall be handled again in a moment: `takeTold` tells when. */
+  lookLater(): void {
+    this.told = new Promise((resolve) => setTimeout(resolve, LOOK_LATER_MS));
   }
 
   /** What a request waits for besides the client, given once. */

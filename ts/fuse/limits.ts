@@ -81,6 +81,10 @@ export const UNTAKEN_MAX = 4096;
 /** How long such a thread is waited for, milliseconds: many turns of others on a busy processor. */
 export const UNTAKEN_MS = 100;
 
+/** How long until it is looked again whether a thread has come to wait for its answer, milliseconds, and how often. */
+export const LOOK_LATER_MS = 1;
+export const LOOKS_MAX = 1000;
+
 /** A system call that was answered ESTALE and began anew is over within this time, seconds. */
 export const STALE_RETRY_SECONDS = 5;
 /** Threads answered ESTALE that are remembered; beyond it all are forgotten, and a program may see one ESTALE. */

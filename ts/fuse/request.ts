@@ -39,6 +39,8 @@ export class RequestView {
   length = 0;
   /** Its effect has taken place and only its answer waits: a signal comes too late. */
   effective = false;
+  /** How often its thread had not come to wait for the answer. */
+  looks = 0;
   /** What it waits for may be with another client, which may be waiting for us. */
   waitsForOthers = true;
   /** A page that it keeps locked was left out of an invalidation, which must be made up for after the answer. */
@@ -71,6 +73,7 @@ export class RequestView {
     this.uniqueHigh = words[header + InHeader.unique + 1]!;
     this.node = get64(words, header + InHeader.node);
     this.kernelNode = this.node;
+    this.looks = 0;
     this.uid = words[header + InHeader.uid]!;
     this.gid = words[header + InHeader.gid]!;
     this.pid = words[header + InHeader.pid]!;

@@ -82,7 +82,7 @@ export class RequestServer {
     this.driver = driver;
     this.isKilled = threads.isKilled;
     this.lookups = new LookupCounts((node) => this.forgotten(node));
-    this.staleRetries = new StaleRetries(threads.systemCallOf, seconds);
+    this.staleRetries = new StaleRetries(threads.systemCallOf, threads.isRunning, seconds);
     this.kernel = new DriverKernelCache({
       driver,
       lookups: this.lookups,

@@ -47,15 +47,18 @@ export type CallOf = (
 
 export class StaleRetries {
   readonly #callOf: CallOf;
+  readonly #isRunning: (tid: number) => boolean;
   readonly #seconds: () => number;
   /** By thread. */
   readonly #answered = new Map<number, Answered>();
 
   /**
+   * @param isRunning - whether a thread runs, or would if it got a processor.
    * @param seconds - whole seconds of a clock that never goes back.
    */
-  constructor(callOf: CallOf, seconds: () => number) {
+  constructor(callOf: CallOf, isRunning: (tid: number) => boolean, seconds: () => number) {
     this.#callOf = callOf;
+    this.#isRunning = isRunning;
     this.#seconds = seconds;
   }
 
@@ -94,10 +97,12 @@ export class StaleRetries {
   /**
    * What to do with a lookup within a rename that may find what the one before it (`earlier`, its number) found under another
    * name that is not there any more: `again` (now answered ESTALE), or `absent` where the call has begun anew already: the kernel then
-   * asks for the rename, whatever it believes of the two names. `found` if it is no rename.
+   * asks for the rename, whatever it believes of the two names. `found` if it is no rename. `unknown` while the thread has not
+   * come to wait for the answer: then it cannot be told in which call it is.
    */
-  ofRename(request: RequestView, earlier: number): 'again' | 'absent' | 'found' {
+  ofRename(request: RequestView, earlier: number): 'again' | 'absent' | 'found' | 'unknown' {
     const call = this.#callOf(request.pid);
+    if (call === null && this.#isRunning(request.pid)) return 'unknown';
     if (call?.kind !== 'rename') return 'found';
     if (this.#isFirst(request)) return 'again';
     const last = this.#lastIn(request.pid, call.text);

@@ -12,13 +12,16 @@ import { Errno } from '../../../ts/util/errno.ts';
 let now: number;
 let retries: StaleRetries;
 let call: ReturnType<CallOf>;
+let isRunning: boolean;
 let unique = 0;
 
 beforeEach(() => {
   now = 100;
   call = { text: '1', kind: 'other' };
+  isRunning = false;
   retries = new StaleRetries(
     () => call,
+    () => isRunning,
     () => now,
   );
 });
@@ -82,5 +85,14 @@ describe('stale retries', () => {
     expect(errnoFor(Opcode.LOOKUP, 8)).toBe(Errno.ESTALE);
     expect(retries.take(parked, 5)).toEqual([copies[0]]);
     expect(parked.size).toBe(2);
+  });
+
+  it('cannot tell a rename before its thread waits', () => {
+    call = null;
+    expect(retries.ofRename(request(Opcode.LOOKUP), 0)).toBe('found');
+    isRunning = true;
+    expect(retries.ofRename(request(Opcode.LOOKUP), 0)).toBe('unknown');
+    call = { text: '1', kind: 'rename' };
+    expect(retries.ofRename(request(Opcode.LOOKUP), 0)).toBe('again');
   });
 });

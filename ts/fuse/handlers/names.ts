@@ -8,6 +8,7 @@
 import { MISS } from '../../client/operations.ts';
 import { Errno } from '../../util/errno.ts';
 import { get64, In, OutBytes, putEntry, S_ISVTX } from '../abi.ts';
+import { LOOKS_MAX } from '../limits.ts';
 import type { RequestView } from '../request.ts';
 import { ANSWERED, type HandlerContext } from './context.ts';
 
@@ -22,7 +23,8 @@ export function lookup(context: HandlerContext, request: RequestView): number {
   }
   if (result >= 0) {
     const { node } = attr;
-    if (isTorn(context, request, node)) return ANSWERED;
+    const torn = answerTorn(context, request, node);
+    if (torn !== null) return torn;
     if (!kernel.mayPlace(dir, attr)) return MISS;
     context.lastFound.note(request, node);
     kernel.looked(node);
@@ -30,24 +32,32 @@ export function lookup(context: HandlerContext, request: RequestView): number {
   return context.entry(request, result);
 }
 
-/** Answers a lookup of a rename that would take one inode for two links of it, see last_found.ts. */
-function isTorn(context: HandlerContext, request: RequestView, node: number): boolean {
+/**
+ * Answers a lookup of a rename that would take one inode for two links of it, see last_found.ts.
+ *
+ * @returns ANSWERED; MISS while it cannot be told; null if it is none.
+ */
+function answerTorn(context: HandlerContext, request: RequestView, node: number): number | null {
   const { operations, kernel, lastFound, staleRetries, otherAttr } = context;
   const other = lastFound.otherName(request, node);
   // The kernel may go on with a name of which it was told in vain.
-  if (other === null && !kernel.hasGivenUpNames) return false;
+  if (other === null && !kernel.hasGivenUpNames) return null;
   // What cannot be told without waiting counts as gone: to begin anew does no harm.
   const isThere =
     other !== null && operations.lookup(other.dir, other.name, otherAttr) === 0 && otherAttr.node === node;
   const answer = isThere ? 'found' : staleRetries.ofRename(request, other?.unique ?? 0);
-  if (answer === 'found') return false;
+  if (answer === 'unknown' && request.looks++ < LOOKS_MAX) {
+    kernel.lookLater();
+    return MISS;
+  }
+  if (answer === 'found' || answer === 'unknown') return null;
   lastFound.forget(request);
   // In a sticky directory the kernel must know what is replaced, to check the right to it.
   const isAbsent = answer === 'absent' && (request.uid === 0 || !isSticky(context, request.node));
   const errno = isAbsent ? Errno.ENOENT : Errno.ESTALE;
   kernel.tookName(request.kernelNode, request.bytes, request.nameStart, request.nameLength);
   context.replies.status(request.uniqueLow, request.uniqueHigh, -errno);
-  return true;
+  return ANSWERED;
 }
 
 function isSticky({ operations, otherAttr }: HandlerContext, dir: number): boolean {
