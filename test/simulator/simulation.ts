@@ -41,7 +41,7 @@ import { type Scenario, type Settings, scenarioOf } from './scenario.ts';
 import { Trace, Violation } from './trace.ts';
 import { VirtualTime } from './virtual_time.ts';
 import { SimulatedVolume, sum } from './volume.ts';
-import { Journal, type LastChangers, modelText, objectsOf } from './wreck.ts';
+import { followNode, Journal, type LastChangers, modelText, objectsOf } from './wreck.ts';
 
 const ROOT = 1;
 /** A request of a live client may wait so long, milliseconds in which nobody is silent, beside what it waits for others. */
@@ -461,14 +461,19 @@ export class Simulation {
       });
       if (wrong !== null)
         throw new Violation('a past state of the client is left', `client ${mount.number}: ${wrong}`);
-      this.#dropNameless(mount.number);
+      this.#settleNameless(mount);
     }
   }
 
-  /** Inodes without a name that only a client has seen which is gone: their numbers may be given again. */
-  #dropNameless(client: number): void {
+  /**
+   * Inodes without a name, of which the journal knows nothing. The number of one that only a client has seen which is gone may
+   * be given again; one that it changed last, and that others have open, is as the volume has it.
+   */
+  #settleNameless({ number, journal }: Mount): void {
     for (const { node, nlink } of [...this.#model.inodes.values()]) {
-      if (nlink === 0 && this.#seenBy.get(node) === client) this.#model.inodes.delete(node);
+      if (nlink > 0) continue;
+      if (this.#seenBy.get(node) === number) this.#model.inodes.delete(node);
+      else if (this.#lastChangers.get(node) === journal) followNode(this.#model, this.#volume, node);
     }
   }
 
