@@ -354,8 +354,6 @@ export class Giver {
   /** Says that an inode is not used any more, when what was changed about it is applied. */
   async closed(file: FileState, isNameless: boolean): Promise<void> {
     const core = this.#core;
-    // It counts as open for a while yet, and may be opened again.
-    if (!isNameless && this.#looked.has(file)) return;
     const { tree, ino } = file;
     const place = this.#flush([prefixOf(tree, ino)]);
     if (place > core.writeBack.appliedPlace) await core.writeBack.whenApplied(place);
