@@ -170,7 +170,7 @@ export class Core {
    */
   begin(): number {
     if (!this.missing.isEmpty) this.missing = new Missing();
-    else if (this.needs.usesNames && this.contention.isOn) this.recentNeeds.note(this.needs);
+    else if (this.needs.changesNames && this.contention.isOn) this.recentNeeds.note(this.needs);
     this.needs.clear();
     this.hits++;
     if (this.ended !== 0 || this.lease.isTrusted) return this.ended;
@@ -250,10 +250,8 @@ export class Core {
   /** Whether the DIR_INDEX key of a name is held. */
   needIndex(tree: number, dir: number, index: number, mode: Mode): boolean {
     const type = ItemType.dirIndex;
-    const isContended = this.contention.has(this.nodeOf(tree, dir));
-    // A listing needs the rest too.
-    if (isContended && mode === Mode.read) this.needs.add(tree, dir, type, index, dir, type + 1, 0, mode);
     if (this.#holdsKeys(tree, dir, type, index, index + 1, mode)) return true;
+    const isContended = this.contention.has(this.nodeOf(tree, dir));
     if (isContended && mode === Mode.read) {
       // A listing needs them all, and as they are at one moment.
       setKey(RANGE.end, dir, type + 1, 0);

@@ -14,12 +14,12 @@ const FIELDS = 8;
 export class Needs {
   readonly #numbers = new Float64Array(NEEDS_MAX * FIELDS);
   count = 0;
-  /** Whether the operation adds, removes or moves names, or lists them. */
-  usesNames = false;
+  /** Whether the operation adds, removes or moves names. */
+  changesNames = false;
 
   clear(): void {
     this.count = 0;
-    this.usesNames = false;
+    this.changesNames = false;
   }
 
   /** What is beyond the bound is asked for only when it is missing. */
@@ -34,7 +34,7 @@ export class Needs {
     mode: Mode,
   ): void {
     if (this.count === NEEDS_MAX) return;
-    if (isUseOfNames(startType, mode)) this.usesNames = true;
+    if (startType === ItemType.dirItem && mode === Mode.write) this.changesNames = true;
     const numbers = this.#numbers;
     const at = this.count++ * FIELDS;
     numbers[at] = tree;
@@ -47,11 +47,11 @@ export class Needs {
     numbers[at + 7] = mode;
   }
 
-  /** The directories whose names the operation changes or lists. */
-  directories(): { tree: number; ino: number }[] {
+  /** The directories whose names the operation changes. */
+  changedDirectories(): { tree: number; ino: number }[] {
     const found: { tree: number; ino: number }[] = [];
     for (const { tree, start, mode } of this.wants()) {
-      if (isUseOfNames(start.type, mode)) found.push({ tree, ino: start.objectid });
+      if (start.type === ItemType.dirItem && mode === Mode.write) found.push({ tree, ino: start.objectid });
     }
     return found;
   }
@@ -72,12 +72,6 @@ export class Needs {
     }
     return wants;
   }
-}
-
-function isUseOfNames(type: number, mode: Mode): boolean {
-  return (
-    (type === ItemType.dirItem && mode === Mode.write) || (type === ItemType.dirIndex && mode === Mode.read)
-  );
 }
 
 type Fields = [number, number, number, number, number, number, number, number];

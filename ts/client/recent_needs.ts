@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// What the last operation on the names of a contended directory needed, or the last listing of it. The next operation that misses something there
+// What the last operation on the names of a contended directory needed. The next operation that misses something there
 // asks for all of it, since programs do alike things in a row: where two clients rename the same names, say, each would
 // else come upon one key after the other, and they would take them from each other one by one. What is asked for in
 // vain is the names of one operation.
@@ -26,9 +26,9 @@ export class RecentNeeds {
 
   /** An operation is complete that had these needs. */
   note(needs: Needs): void {
-    if (!needs.usesNames) return;
+    if (!needs.changesNames) return;
     const recent = { wants: needs.wants(), untilMs: this.#clock.nowMs() + RECENT_NEEDS_MS };
-    for (const { tree, ino } of needs.directories()) {
+    for (const { tree, ino } of needs.changedDirectories()) {
       if (this.#directories.size >= RECENT_DIRECTORIES_MAX) this.#directories.clear();
       this.#directories.set(`${tree}/${ino}`, recent);
     }

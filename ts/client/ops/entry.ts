@@ -126,9 +126,7 @@ export function nextIndex(core: Core, tree: number, dir: number): number {
 
 /** From where on a directory's index is asked for. */
 function firstWanted(core: Core, tree: number, dir: number): number {
-  const node = core.nodeOf(tree, dir);
-  // Known as long as the rest may be read here, if not written.
-  const last = core.nextIndex.get(node) ?? core.lastIndex.get(node);
+  const last = core.lastIndex.get(core.nodeOf(tree, dir));
   if (last !== undefined) return last;
   if (core.findInode(tree, dir) !== 0) return 0;
   const size = inodeSize(core.items.view, core.items.start);
