@@ -61,7 +61,7 @@ export class ParkedRequests {
    * page without it for good.
    */
   writeUnder(read: RequestView): RequestView | null {
-    if (!goesByPages(read) || isPlanted('reads-overtake-writes')) return null;
+    if (!goesByPages(read)) return null;
     const [start, end] = bytesOf(read);
     for (const request of this.requests.values()) {
       if (request.node !== read.node || request.opcode !== Opcode.WRITE || request.effective) continue;
@@ -115,14 +115,14 @@ export class ParkedRequests {
    *
    * A page that was cached before its WRITE came is not locked and can be read, so it must go before the release. It was
    * cached under a grant: its WRITE waits for no other client, for room mostly, and an invalidation may wait for it. A
-   * WRITE that lacks something else of the inode may still have such a page; `leftOut` has it invalidated after the
-   * answer, when the next call may have read it already.
+   * WRITE that lacks something else of the inode may still have such a page; `leftOut` has it invalidated before the answer
+   * (handlers/data.ts), but others may read it until then.
    */
   forEachLockedRange(node: number, visit: (start: number, end: number) => void): void {
     for (const request of this.requests.values()) {
       if (request.node !== node) continue;
-      if (!goesByPages(request) && !isPlanted('direct-requests-lock')) continue;
       if (request.opcode !== Opcode.READ && request.opcode !== Opcode.WRITE) continue;
+      if (!goesByPages(request) && !isPlanted('direct-requests-lock')) continue;
       const [offset, end] = bytesOf(request);
       const lastPage = Math.floor((end - 1) / PAGE_BYTES) * PAGE_BYTES;
       if (request.opcode === Opcode.READ) {

@@ -30,8 +30,6 @@ export type TestFault =
   | 'direct-requests-lock'
   /** The page of a WRITE that waits for nobody else is left out of an invalidation too. */
   | 'leave-out-all-writes'
-  /** A READ of pages is answered before a WRITE of them that came earlier. */
-  | 'reads-overtake-writes'
   /** Absent names that the kernel was told of are not remembered. */
   | 'forget-absent-names'
   /** Names that fall out of the table of given names are not expired. */

@@ -2,10 +2,10 @@
 //
 // Requests about open files: open, create, read, write, flush, fsync, close, seek, allocate.
 //
-// The file handle of a regular file says how it was opened (file_handle.ts). Pages that the kernel keeps are always covered by a grant, so an open keeps them unless the
-// client says otherwise: pages of a file that is open for writing need a grant for that, and a file that other clients
-// want has no pages but those of mmap. What is read for a page comes without a lock owner, what read(2) of a direct
-// handle reads with one.
+// The file handle of a regular file says how it was opened (file_handle.ts). Pages that the kernel keeps are always
+// covered by a grant, so an open keeps them unless the client says otherwise: pages of a file that is open for writing
+// need a grant for that, and a file that other clients want has no pages but those of mmap. What is read for a page comes
+// without a lock owner, what read(2) of a direct handle reads with one.
 // - Opens for append are direct: the kernel fixes the offset from its own size before it asks, so that offset is
 //   ignored and must not name a page. With fcntl(F_SETFL) a handle becomes one later: its pages are then dropped.
 // - A handle that cannot write needs no FLUSH (fcntl locks are the kernel's own).
