@@ -9,17 +9,17 @@ import { mkdir, readFile, rm } from 'node:fs/promises';
 import { runShown, runTeed } from './command.ts';
 import { ensureCommands, ensureFuse, ensureKernelBtrfs, TEST_COMMANDS } from './prerequisites.ts';
 import { buildTestPrograms } from './test_programs.ts';
-import { cargoTotals, type Totals, totalsLine, vitestTotals } from './test_totals.ts';
+import { cargoTotals, type Totals, totalsLine, vitestFailures, vitestTotals } from './test_totals.ts';
 
 const REPORT = 'dist/test_report.json';
 
-async function runVitest(filters: readonly string[]): Promise<Totals> {
+async function runVitest(filters: readonly string[]): Promise<{ totals: Totals; failures: string[] }> {
   await mkdir('dist', { recursive: true });
   await rm(REPORT, { force: true });
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${REPORT}`];
   const code = await runShown(['node_modules/.bin/vitest', 'run', ...reporters, ...filters]);
   const json = await readFile(REPORT, 'utf8').catch(() => undefined);
-  return vitestTotals(json, code);
+  return { totals: vitestTotals(json, code), failures: vitestFailures(json) };
 }
 
 async function runCargo(): Promise<Totals> {
@@ -33,8 +33,11 @@ async function main(): Promise<void> {
   await ensureCommands(TEST_COMMANDS);
   await ensureKernelBtrfs();
   await buildTestPrograms();
-  const totals = [await runVitest(filters)];
+  const vitest = await runVitest(filters);
+  const totals = [vitest.totals];
   if (filters.length === 0) totals.push(await runCargo());
+  // Once more: cargo has said much since.
+  for (const failure of vitest.failures) process.stdout.write(`${failure}\n`);
   process.stdout.write(`${totalsLine(totals)}\n`);
   process.exitCode = totals.some((part) => part.failed > 0) ? 1 : 0;
 }

@@ -9,12 +9,25 @@ export interface Totals {
   readonly failed: number;
 }
 
+/** Longest part of an error that is told again at the end, characters. */
+const TOLD_CHARACTERS = 2_000;
+
 interface VitestReport {
   readonly numPassedTests: number;
   readonly numFailedTests: number;
   readonly numPendingTests: number;
   readonly numTodoTests: number;
   readonly success: boolean;
+  readonly testResults: readonly {
+    readonly name: string;
+    /** What kept the file from being loaded. */
+    readonly message: string;
+    readonly assertionResults: readonly {
+      readonly fullName: string;
+      readonly status: string;
+      readonly failureMessages: readonly string[] | null;
+    }[];
+  }[];
 }
 
 /** A test that was left out counts as failed: the project has none. */
@@ -24,6 +37,21 @@ export function vitestTotals(json: string | undefined, exitCode: number): Totals
   const failed = report.numFailedTests + report.numPendingTests + report.numTodoTests;
   const silent = failed === 0 && (exitCode !== 0 || !report.success) ? 1 : 0;
   return { passed: report.numPassedTests, failed: failed + silent };
+}
+
+/** The tests that failed or were left out, and why: for who sees only the end of a long output. */
+export function vitestFailures(json: string | undefined): string[] {
+  if (json === undefined) return ['vitest ended without a report'];
+  const told: string[] = [];
+  for (const { name, message, assertionResults } of (JSON.parse(json) as VitestReport).testResults) {
+    const failed = assertionResults.filter(({ status }) => status !== 'passed');
+    for (const { fullName, status, failureMessages } of failed) {
+      const why = (failureMessages ?? []).join('\n').slice(0, TOLD_CHARACTERS);
+      told.push(`${status}: ${name}: ${fullName}\n${why}`.trimEnd());
+    }
+    if (failed.length === 0 && message !== '') told.push(`${name}: ${message.slice(0, TOLD_CHARACTERS)}`);
+  }
+  return told;
 }
 
 /** Sums the `test result:` lines of `cargo test`; ignored tests count as failed. */

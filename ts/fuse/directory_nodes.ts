@@ -12,15 +12,31 @@
 // program uses it. While the kernel has several nodes of one directory the directory is *split*: a change through one is
 // not seen by the others, so the kernel may keep nothing about it.
 //
-// INVARIANT: a reply never gives the kernel a directory's node below another directory than the one where it has it.
-// (Below the same one it needs no lock.) All but these tables, and what is written to the kernel, has the client's nodes.
+// A removal is of a name, and what has it may have changed since the kernel looked: what the kernel then takes for removed
+// is the node that it has at that place. It never asks for a name in such a directory again, whatever that still holds. So
+// that node is *dead*: it is not given any more, and its directory, if it is still there, is given as another one.
+//
+// INVARIANT: a reply never gives the kernel a directory's node below another directory than the one where it has it, nor
+// a dead one. (Below the same one it needs no lock.) All but these tables, and what is written to the kernel, has the
+// client's nodes.
 
 import { FIRST_SPARE_NODE } from '../client/node_id.ts';
 import { EXPIRED_NAMES_MAX } from './limits.ts';
+import { hashNode } from './lookup_counts.ts';
+
+/** Where the kernel has a directory: below which other one, as it numbers it, and the hash of its name there. */
+interface Place {
+  readonly parent: number;
+  readonly hash: number;
+}
 
 export class DirectoryNodes {
-  /** The directory (as the kernel numbers it) below which the kernel has each directory that it knows. */
-  readonly #parents = new Map<number, number>();
+  /** Where the kernel has each directory that it knows, by node. */
+  readonly #places = new Map<number, Place>();
+  /** The node that was given last at a place, by `keyOf`; it may have been given elsewhere since. */
+  readonly #there = new Map<number, number>();
+  /** Nodes that the kernel takes for removed, and has not forgotten. */
+  readonly #dead = new Set<number>();
   /** The client's nodes of further ones. */
   readonly #owners = new Map<number, number>();
   /** Nodes by the client's node, the one given last at the end, where there are or were further ones. */
@@ -33,7 +49,7 @@ export class DirectoryNodes {
 
   /** Directories that the kernel knows, each node counted. */
   get size(): number {
-    return this.#parents.size;
+    return this.#places.size;
   }
 
   /** Whether there are further nodes at all. */
@@ -59,9 +75,12 @@ export class DirectoryNodes {
   /** The node by which the kernel may be given a directory below `parent`; 0 where only a further one will do. */
   find(owner: number, parent: number): number {
     const nodes = this.#nodes.get(owner);
-    if (nodes !== undefined) return nodes.findLast((node) => this.#parents.get(node) === parent) ?? 0;
-    const known = this.#parents.get(owner);
-    return known === undefined || known === parent ? owner : 0;
+    if (nodes !== undefined) return nodes.findLast((node) => this.#isBelow(node, parent)) ?? 0;
+    return !this.#places.has(owner) || this.#isBelow(owner, parent) ? owner : 0;
+  }
+
+  #isBelow(node: number, parent: number): boolean {
+    return this.#places.get(node)?.parent === parent && !this.#dead.has(node);
   }
 
   /** Makes a further node of a directory. */
@@ -70,30 +89,54 @@ export class DirectoryNodes {
     this.#owners.set(node, owner);
     const nodes = this.#nodes.get(owner);
     if (nodes !== undefined) nodes.push(node);
-    else this.#nodes.set(owner, this.#parents.has(owner) ? [owner, node] : [node]);
+    else this.#nodes.set(owner, this.#places.has(owner) ? [owner, node] : [node]);
     this.#split.add(owner);
     return node;
   }
 
-  /** A reply gives the kernel a directory below `parent`. */
-  give(node: number, parent: number): void {
-    this.#parents.set(node, parent);
+  /** A reply gives the kernel a directory below `parent`, by the name of this hash. */
+  give(node: number, parent: number, hash: number): void {
+    const known = this.#places.get(node);
+    if (known?.parent !== parent || known.hash !== hash) this.#places.set(node, { parent, hash });
+    this.#there.set(keyOf(parent, hash), node);
   }
 
-  /** The kernel moves a directory, by a rename of its own. */
-  move(owner: number, from: number, to: number): void {
-    const node = this.find(owner, from);
-    if (node === 0 || !this.#parents.has(node)) return;
-    this.#parents.set(node, to);
+  /** The node that the kernel has at a place; 0 if none is known. */
+  nodeAt(parent: number, hash: number): number {
+    const node = this.#there.get(keyOf(parent, hash)) ?? 0;
+    const place = this.#places.get(node);
+    return place?.parent === parent && place.hash === hash && !this.#dead.has(node) ? node : 0;
+  }
+
+  /** The kernel moves what it has at a place, by a rename of its own. */
+  move(from: number, fromHash: number, to: number, toHash: number): void {
+    const node = this.nodeAt(from, fromHash);
+    if (node === 0) return;
+    this.#there.delete(keyOf(from, fromHash));
+    this.give(node, to, toHash);
     this.#expired.delete(node);
-    const nodes = this.#nodes.get(owner);
+    const nodes = this.#nodes.get(this.ownerOf(node));
     nodes?.push(...nodes.splice(nodes.indexOf(node), 1));
+  }
+
+  /** The kernel takes what it has at a place for removed. @param owner - what has really gone there; 0 if no directory. */
+  removed(parent: number, hash: number, owner: number): void {
+    const node = this.nodeAt(parent, hash);
+    if (node === 0) return;
+    this.#there.delete(keyOf(parent, hash));
+    if (this.ownerOf(node) !== owner) this.#dead.add(node);
   }
 
   /** The kernel has forgotten a node of any kind. @returns the client's node if it has no other of it, else 0. */
   forget(node: number): number {
-    this.#parents.delete(node);
+    const place = this.#places.get(node);
+    if (place !== undefined) {
+      const key = keyOf(place.parent, place.hash);
+      if (this.#there.get(key) === node) this.#there.delete(key);
+    }
+    this.#places.delete(node);
     this.#expired.delete(node);
+    this.#dead.delete(node);
     const owner = this.ownerOf(node);
     this.#owners.delete(node);
     const nodes = this.#nodes.get(owner);
@@ -135,11 +178,21 @@ export class DirectoryNodes {
   /** Takes out the places, but for the one below `parent`, that the kernel may have of a directory that is not there. */
   takeOldPlaces(owner: number, parent: number, visit: (dir: number, name: Uint8Array) => void): void {
     this.forEachOf(owner, (node) => {
-      const dir = this.#parents.get(node);
+      const dir = this.#places.get(node)?.parent;
       const name = this.#expired.get(node);
       if (dir === undefined || dir === parent || name === undefined) return;
       this.#expired.delete(node);
       visit(dir, name);
     });
   }
+}
+
+/**
+ * One number for a place, the same for two places only by a rare chance: what is found by it must be looked at. Names of
+ * one directory, and equal names in several, never meet.
+ */
+function keyOf(parent: number, hash: number): number {
+  const mixed = hashNode(parent);
+  const high = (mixed ^ Math.imul(hash, 0x85eb_ca6b)) >>> 11;
+  return high * 2 ** 32 + ((Math.imul(mixed, 0x9e37_79b1) ^ hash) >>> 0);
 }

@@ -23,6 +23,7 @@
 
 import type { KernelCache } from '../client/kernel_cache.ts';
 import type { AttrOut } from '../client/operations.ts';
+import { nameHash } from '../item/name_hash.ts';
 import { isPlanted } from '../util/test_faults.ts';
 import { S_IFDIR, S_IFMT } from './abi.ts';
 import type { DirectoryNodes } from './directory_nodes.ts';
@@ -192,21 +193,22 @@ export class DriverKernelCache implements KernelCache {
     if (!isDirectory(attr)) return;
     const owner = attr.node;
     attr.node = directories.find(owner, dir) || directories.add(owner);
-    directories.give(attr.node, dir);
     if (!directories.isSplit(owner)) return;
     attr.cacheable = false;
     // Nobody waits for this: the lock of the old place may be held by the very call that is being answered.
     directories.takeOldPlaces(owner, dir, (old, name) => void this.driver.invalidateName(old, name, false));
   }
 
-  /** A reply confirms that an entry, now in `attr`, has come from another directory. */
-  movedDirectory(sourceDir: number, targetDir: number, attr: AttrOut): void {
-    if (isDirectory(attr)) this.directories.move(attr.node, sourceDir, targetDir);
+  /** The client's node of the directory that the kernel has at a name; 0 if it has none there. */
+  directoryAt(dir: number, bytes: Uint8Array, start: number, length: number): number {
+    const { directories } = this;
+    return directories.ownerOf(directories.nodeAt(dir, nameHash(bytes, start, length)));
   }
 
   /** An entry reply gives the kernel one reference on `attr.node`, and the name of it if it may keep that. */
   giveEntry(dir: number, bytes: Uint8Array, start: number, length: number, attr: AttrOut): void {
     this.lookups.add(attr.node, isDirectory(attr));
+    if (isDirectory(attr)) this.directories.give(attr.node, dir, nameHash(bytes, start, length));
     if (attr.cacheable) {
       this.lookups.mark(attr.node, Holds.attributes);
       this.given.note(dir, bytes, start, length, attr.node, this.seconds());
@@ -260,12 +262,27 @@ export class DriverKernelCache implements KernelCache {
     this.given.note(dir, bytes, start, length, 0, this.seconds());
   }
 
-  /** A reply confirms that a name is gone: the kernel forgets it by itself. */
+  /** The kernel has no name, or is told that there is none. */
   tookName(dir: number, bytes: Uint8Array, start: number, length: number): void {
     this.given.remove(dir, bytes, start, length);
   }
 
-  /** A reply confirms a rename: the kernel moves what it holds of the old name to the new one. */
+  /**
+   * A reply confirms that a directory was removed: the kernel forgets it by itself.
+   *
+   * @param removed - the client's node of what had the name.
+   */
+  tookDirectory(dir: number, bytes: Uint8Array, start: number, length: number, removed: number): void {
+    this.given.remove(dir, bytes, start, length);
+    if (!isPlanted('removed-directories-stay'))
+      this.directories.removed(dir, nameHash(bytes, start, length), removed);
+  }
+
+  /**
+   * A reply confirms a rename: the kernel moves what it holds of the old name to the new one.
+   *
+   * @param replaced - the client's node of what had the new name; 0 if nothing.
+   */
   movedName(
     sourceDir: number,
     targetDir: number,
@@ -274,7 +291,12 @@ export class DriverKernelCache implements KernelCache {
     sourceLength: number,
     targetStart: number,
     targetLength: number,
+    replaced: number,
   ): void {
+    const sourceHash = nameHash(bytes, sourceStart, sourceLength);
+    const targetHash = nameHash(bytes, targetStart, targetLength);
+    if (!isPlanted('removed-directories-stay')) this.directories.removed(targetDir, targetHash, replaced);
+    this.directories.move(sourceDir, sourceHash, targetDir, targetHash);
     const node = this.given.remove(sourceDir, bytes, sourceStart, sourceLength);
     this.given.remove(targetDir, bytes, targetStart, targetLength);
     if (!Number.isNaN(node) && node !== 0) {

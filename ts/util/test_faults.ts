@@ -34,6 +34,8 @@ export type TestFault =
   | 'forget-absent-names'
   /** Names that fall out of the table of given names are not expired. */
   | 'evicted-names-stay'
+  /** A directory that the kernel takes for removed, though another one was, is given to it as before. */
+  | 'removed-directories-stay'
   /** The kernel may keep listings. */
   | 'keep-listings'
   /** What is answered may be kept without limit, though its range is leaving or contended. */

@@ -2,7 +2,7 @@
 // The closing line of `npm test`: sums, and no way for a broken run to look good.
 
 import { expect, test } from 'vitest';
-import { cargoTotals, totalsLine, vitestTotals } from '../../../ts/dev/test_totals.ts';
+import { cargoTotals, totalsLine, vitestFailures, vitestTotals } from '../../../ts/dev/test_totals.ts';
 
 const report = (passed: number, failed: number, pending: number, success: boolean) =>
   JSON.stringify({
@@ -21,6 +21,27 @@ test('vitest: passed and failed, left-out tests count as failed', () => {
 test('vitest: a file that does not load, or no report at all, is a failure', () => {
   expect(vitestTotals(report(5, 0, 0, false), 1)).toEqual({ passed: 5, failed: 1 });
   expect(vitestTotals(undefined, 1)).toEqual({ passed: 0, failed: 1 });
+});
+
+test('vitest: what failed is named, with its reason', () => {
+  const testResults = [
+    {
+      name: 'a.test.ts',
+      message: '',
+      assertionResults: [
+        { fullName: 'is right', status: 'passed', failureMessages: [] },
+        { fullName: 'is wrong', status: 'failed', failureMessages: ['x'.repeat(3_000)] },
+        { fullName: 'is left out', status: 'skipped', failureMessages: null },
+      ],
+    },
+    { name: 'b.test.ts', message: 'does not load', assertionResults: [] },
+  ];
+  expect(vitestFailures(JSON.stringify({ testResults }))).toEqual([
+    `failed: a.test.ts: is wrong\n${'x'.repeat(2_000)}`,
+    'skipped: a.test.ts: is left out',
+    'b.test.ts: does not load',
+  ]);
+  expect(vitestFailures(undefined)).toHaveLength(1);
 });
 
 test('cargo: all result lines are summed, ignored tests count as failed', () => {

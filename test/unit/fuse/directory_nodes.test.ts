@@ -12,11 +12,18 @@ beforeEach(() => {
   nodes = new DirectoryNodes();
 });
 
+/** The hash of a name that all have. */
+const HASH = 0x1234_5678;
+
 /** What an entry reply does. */
-function give(owner: number, parent: number): number {
+function give(owner: number, parent: number, hash = HASH): number {
   const node = nodes.find(owner, parent) || nodes.add(owner);
-  nodes.give(node, parent);
+  nodes.give(node, parent, hash);
   return node;
+}
+
+function move(from: number, to: number): void {
+  nodes.move(from, HASH, to, HASH);
 }
 
 function all(owner: number): number[] {
@@ -28,7 +35,7 @@ function all(owner: number): number[] {
 describe('nodes of directories', () => {
   it("are the client's while the kernel has one place", () => {
     expect([give(7, 2), give(7, 2), nodes.hasFurther, nodes.isSplit(7)]).toEqual([7, 7, false, false]);
-    nodes.move(7, 2, 3);
+    move(2, 3);
     expect(give(7, 3)).toBe(7);
     expect(nodes.forget(7)).toBe(7);
     expect([give(7, 4), nodes.size]).toEqual([7, 1]);
@@ -51,10 +58,41 @@ describe('nodes of directories', () => {
   it("move with renames of the kernel's own, and the one that moved last counts", () => {
     give(7, 2);
     const second = give(7, 3);
-    nodes.move(7, 3, 2);
+    move(3, 2);
     expect(give(7, 2)).toBe(second);
-    nodes.move(7, 2, 4);
+    move(2, 4);
     expect([give(7, 4), give(7, 2)]).toEqual([second, 7]);
+    move(5, 6);
+    expect(nodes.nodeAt(6, HASH)).toBe(0);
+  });
+
+  it('are found by the place where the kernel has them', () => {
+    give(7, 2);
+    give(8, 2, HASH + 1);
+    expect([nodes.nodeAt(2, HASH), nodes.nodeAt(2, HASH + 1), nodes.nodeAt(2, ~HASH >>> 0)]).toEqual([
+      7, 8, 0,
+    ]);
+    give(7, 2, 5);
+    expect([nodes.nodeAt(2, HASH), nodes.nodeAt(2, 5)]).toEqual([0, 7]);
+    nodes.forget(7);
+    expect(nodes.nodeAt(2, 5)).toBe(0);
+  });
+
+  it('are dead once the kernel takes them for removed, if it was another one', () => {
+    give(7, 2);
+    nodes.removed(2, HASH, 7);
+    expect(give(7, 2)).toBe(7);
+    nodes.removed(2, HASH, 8);
+    expect([nodes.find(7, 2), nodes.nodeAt(2, HASH)]).toEqual([0, 0]);
+    const second = give(7, 2);
+    expect([second, nodes.isSplit(7)]).toEqual([FIRST_SPARE_NODE, true]);
+    // Another one with the same name, and nothing at all in its place.
+    nodes.removed(2, HASH, 0);
+    const third = give(7, 2);
+    expect([third > second, all(7)]).toEqual([true, [7, second, third]]);
+    expect([nodes.forget(second), nodes.forget(third)]).toEqual([0, 0]);
+    // Only the dead one is left.
+    expect([nodes.find(7, 2), nodes.forget(7), nodes.find(7, 2), nodes.isSplit(7)]).toEqual([0, 7, 7, false]);
   });
 
   it("are found by the range of the client's", () => {

@@ -104,7 +104,7 @@ describe('the kernel cache', () => {
     give(1, 'a', 10);
     give(2, 'victim', 11);
     const names = Buffer.from('avictim');
-    kernel.movedName(1, 2, names, 0, 1, 1, 6);
+    kernel.movedName(1, 2, names, 0, 1, 1, 6, 11);
     give(1, 'removed', 12);
     kernel.tookName(1, Buffer.from('removed'), 0, 7);
     now += 60;

@@ -340,6 +340,29 @@ describe('the request server', () => {
     expect(lookup('link2')).toBe(0);
   });
 
+  it('gives a directory anew that the kernel takes for removed, since another one was', async () => {
+    let unique = 300;
+    const ask = (opcode: number, name: string): { error: number; body: Buffer } => {
+      unique += 2;
+      driver.deliver({ opcode, unique, name, pid: 5, uid: 0, fixed: [] });
+      return driver.sent.at(-1)!;
+    };
+    const { id } = fs.remoteCreate('', 'kept', '');
+    fs.find('kept').mode = 0o040755;
+    const lookup = (name: string): bigint => ask(Opcode.LOOKUP, name).body.readBigUInt64LE(0);
+    expect(lookup('kept')).toBe(BigInt(id));
+    // Another one is there when the kernel removes what it looked at: it looks again, once.
+    expect(fs.rename(1, Buffer.from('kept'), 1, Buffer.from('away'), 0)).toBe(0);
+    fs.remoteCreate('', 'kept', '');
+    fs.find('kept').mode = 0o040755;
+    expect([ask(Opcode.RMDIR, 'kept').error, ask(Opcode.RMDIR, 'kept').error]).toEqual([-116, 0]);
+    ask(Opcode.LOOKUP, 'away');
+    // What the kernel keeps of the old one goes first.
+    await vi.waitFor(() => expect(driver.sent.at(-1)!.unique).toBe(unique));
+    const again = lookup('away');
+    expect([again > 2n ** 52n, lookup('away') === again]).toEqual([true, true]);
+  });
+
   it('has a request that comes into a directory whose lock is waited for begin anew', async () => {
     fs.remoteCreate('', 'f', '');
     driver.deliver({ opcode: Opcode.LOOKUP, unique: 2, name: 'f', pid: 1 });

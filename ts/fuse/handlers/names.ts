@@ -7,6 +7,7 @@
 
 import { MISS } from '../../client/operations.ts';
 import { Errno } from '../../util/errno.ts';
+import { isPlanted } from '../../util/test_faults.ts';
 import { get64, In, OutBytes, putEntry, S_ISVTX } from '../abi.ts';
 import { LOOKS_MAX } from '../limits.ts';
 import type { RequestView } from '../request.ts';
@@ -105,18 +106,47 @@ export function link(context: HandlerContext, request: RequestView): number {
 }
 
 export function unlink(context: HandlerContext, request: RequestView): number {
-  return removed(context, request, context.operations.unlink(request.node, context.name(request)));
-}
-
-export function rmdir(context: HandlerContext, request: RequestView): number {
-  return removed(context, request, context.operations.rmdir(request.node, context.name(request)));
-}
-
-function removed(context: HandlerContext, request: RequestView, result: number): number {
+  const result = context.operations.unlink(request.node, context.name(request));
   if (result >= 0) {
     context.kernel.tookName(request.kernelNode, request.bytes, request.nameStart, request.nameLength);
   }
   return context.status(request, result);
+}
+
+export function rmdir(context: HandlerContext, request: RequestView): number {
+  const { operations, kernel } = context;
+  const { node, kernelNode, bytes, nameStart, nameLength } = request;
+  const victim = nodeAt(context, node, context.name(request));
+  const believed = kernel.directoryAt(kernelNode, bytes, nameStart, nameLength);
+  if (mustLookAgain(context, request, believed, victim)) return ANSWERED;
+  const result = operations.rmdir(node, context.name(request));
+  if (result >= 0) kernel.tookDirectory(kernelNode, bytes, nameStart, nameLength, Math.max(0, victim));
+  return context.status(request, result);
+}
+
+/** The node of what has a name, as far as it is known without waiting: 0 if nothing has, -1 if it is not known. */
+function nodeAt({ operations, otherAttr }: HandlerContext, dir: number, name: Uint8Array): number {
+  const result = operations.lookup(dir, name, otherAttr);
+  if (result === 0) return otherAttr.node;
+  return result === -Errno.ENOENT ? 0 : -1;
+}
+
+/**
+ * Makes the kernel begin a call anew that would take another directory for removed than the one that has the name now: all
+ * that is open below the former would be lost to who uses it. A call that has begun anew already goes on
+ * (directory_nodes.ts).
+ */
+function mustLookAgain(
+  context: HandlerContext,
+  request: RequestView,
+  believed: number,
+  victim: number,
+): boolean {
+  if (believed === 0 || victim < 0 || victim === believed) return false;
+  if (isPlanted('removed-directories-stay')) return false;
+  if (context.staleRetries.errnoFor(request) !== Errno.ESTALE) return false;
+  context.replies.status(request.uniqueLow, request.uniqueHigh, -Errno.ESTALE);
+  return true;
 }
 
 export function rename(context: HandlerContext, request: RequestView): number {
@@ -136,17 +166,25 @@ function renameWith(
   kernelTarget: number,
   flags: number,
 ): number {
-  const { operations, kernel, attr } = context;
+  const { operations, kernel } = context;
   const { node, kernelNode, bytes, nameStart, nameLength, secondStart, secondLength } = request;
   const targetDir = kernel.ownerOf(kernelTarget);
+  const victim = nodeAt(context, targetDir, context.second(request));
+  const believed = kernel.directoryAt(kernelTarget, bytes, secondStart, secondLength);
+  if (mustLookAgain(context, request, believed, victim)) return ANSWERED;
   const result = operations.rename(node, context.name(request), targetDir, context.second(request), flags);
-  if (result === MISS) return MISS;
   if (result >= 0) {
-    kernel.movedName(kernelNode, kernelTarget, bytes, nameStart, nameLength, secondStart, secondLength);
-    const isElsewhere = kernelNode !== kernelTarget;
-    if (isElsewhere && operations.lookup(targetDir, context.second(request), attr) === 0) {
-      kernel.movedDirectory(kernelNode, kernelTarget, attr);
-    }
+    const replaced = Math.max(0, victim);
+    kernel.movedName(
+      kernelNode,
+      kernelTarget,
+      bytes,
+      nameStart,
+      nameLength,
+      secondStart,
+      secondLength,
+      replaced,
+    );
   }
   return context.status(request, result);
 }

@@ -30,6 +30,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("chmod-waits", names::chmod_waits),
     ("fresh-inodes", names::fresh_inodes),
     ("fresh-names", names::fresh_names),
+    ("removed-other", names::removed_other),
     ("handed-over", pages::handed_over),
     ("other-pages", pages::other_pages),
     ("read-waits", pages::read_waits),

@@ -247,3 +247,50 @@ pub fn fresh_names(ground: &Ground) -> Result<()> {
     }
     Ok(())
 }
+
+/// B moves a directory away and back again and puts an empty one in its place meanwhile, which A removes or replaces. A's
+/// kernel may have looked when the other one was there, and takes that for removed.
+pub fn removed_other(ground: &Ground) -> Result<()> {
+    const TRIES: u64 = 12;
+    ground.warm_directories()?;
+    for round in 0..ground.rounds {
+        let [a, b] = [&ground.a, &ground.b].map(|side| side.join(round.to_string()));
+        let kept = b.join("kept");
+        at(&kept, "mkdir", fs::create_dir(&kept))?;
+        at(&kept, "create", File::create(kept.join("inside")))?;
+        // While it is open A's kernel keeps the directory in which it found it, whatever becomes of its name.
+        let inside = at(&a, "open", File::open(a.join("kept/inside")))?;
+        let waits: Vec<_> = (0..TRIES).map(|_| ground.some(ground.delay * 4)).collect();
+        let moved = || {
+            waits.iter().try_for_each(|wait| {
+                fs::rename(&kept, b.join("away"))?;
+                // A may have put its own there.
+                let _ = fs::create_dir(&kept);
+                thread::sleep(*wait);
+                fs::rename(b.join("away"), &kept)?;
+                thread::sleep(*wait);
+                Ok::<(), std::io::Error>(())
+            })
+        };
+        let removed = || {
+            for number in 0..TRIES * 2 {
+                // One that holds something cannot be removed.
+                let own = a.join("own");
+                let _ = match number % 2 {
+                    0 => fs::remove_dir(a.join("kept")),
+                    _ => fs::create_dir(&own).and_then(|()| fs::rename(&own, a.join("kept"))),
+                };
+                let _ = fs::remove_dir(&own);
+            }
+        };
+        ground.step("move on B, remove on A", || {
+            let (moved, ()) = race(Duration::ZERO, moved, removed);
+            at(&kept, "rename", moved)?;
+            right(exists(&a.join("kept/inside")), || {
+                format!("round {round}: a file of a directory that is there is not on A")
+            })
+        })?;
+        drop(inside);
+    }
+    Ok(())
+}
