@@ -218,6 +218,7 @@ export class Client {
       onBroken,
     });
     core.readAhead = (want) => this.#data.readAhead(want);
+    core.wantBack = (wants) => this.#fetcher.wantBack(wants);
     core.topUp = (tree) => this.#fetcher.topUp(tree);
     this.operations = new ClientOperations(core, this.#fetcher, neighbours, () => this.sync());
     this.#setPing();

@@ -12,10 +12,20 @@
 // - What was used a moment ago is given back a little later (`giver.ts`): the call that runs, and those that follow it
 //   closely, get done before the grants travel on. Handing over takes longer than many a call.
 //
+// - What was used each time after it had come back is wanted again as soon as it is given away (`giver.ts`): patiently, so
+//   that it comes when whoever changes it gives it back by itself.
+//
 // An inode that was left alone for a while is asked for widely again, and kept by the kernel again.
 
 import type { Clock } from '../util/clock.ts';
-import { CONTENDED_INODES_MAX, CONTENDED_MS, FOLLOWED_MIN, IN_USE_MS } from './limits.ts';
+import {
+  CONTENDED_INODES_MAX,
+  CONTENDED_MS,
+  FOLLOWED_MIN,
+  IN_USE_MS,
+  RETURNS_MAX,
+  RETURNS_MIN,
+} from './limits.ts';
 
 interface Contended {
   untilMs: number;
@@ -28,6 +38,9 @@ interface Contended {
   changes: number;
   /** How often in a row it was revoked for a reader after a single change. */
   followed: number;
+  /** Whether it was used since it was revoked last, and how often it was of late; each time that it was not counts against it. */
+  isUsed: boolean;
+  returns: number;
 }
 
 export class Contention {
@@ -57,9 +70,9 @@ export class Contention {
     this.#untilMs = untilMs;
     const last = this.#inodes.get(node);
     if (last === undefined) {
-      const followed = 0;
-      const changes = 0;
-      this.#inodes.set(node, { untilMs, isLarge, usedMs: -Infinity, wroteMs: -Infinity, changes, followed });
+      const never = -Infinity;
+      const counts = { changes: 0, followed: 0, isUsed: false, returns: 0 };
+      this.#inodes.set(node, { untilMs, isLarge, usedMs: never, wroteMs: never, ...counts });
       return;
     }
     last.untilMs = untilMs;
@@ -67,6 +80,19 @@ export class Contention {
     if (!forReading || last.changes > 1) last.followed = 0;
     else if (last.changes === 1) last.followed++;
     last.changes = 0;
+  }
+
+  /**
+   * A revoke that takes something of the inode altogether is answered.
+   *
+   * @returns whether it is likely to be looked at here again, and not changed.
+   */
+  gone(node: number): boolean {
+    const found = this.#find(node);
+    if (found === undefined) return false;
+    found.returns = found.isUsed ? Math.min(found.returns + 1, RETURNS_MAX) : Math.max(0, found.returns - 1);
+    found.isUsed = false;
+    return found.returns >= RETURNS_MIN && this.#clock.nowMs() - found.wroteMs >= CONTENDED_MS;
   }
 
   /** Something of the inode was changed. @returns whether a reader follows each change. */
@@ -96,6 +122,7 @@ export class Contention {
     const found = this.#inodes.get(node);
     if (found === undefined) return;
     found.usedMs = this.#clock.nowMs();
+    found.isUsed = true;
     if (forWriting) found.wroteMs = found.usedMs;
   }
 

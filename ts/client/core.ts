@@ -23,7 +23,7 @@ import { Errno } from '../util/errno.ts';
 import { inodeRange, type TreeRange } from '../util/range.ts';
 import { RangeForest } from '../util/range_map.ts';
 import { isPlanted } from '../util/test_faults.ts';
-import { Mode } from '../wire/message.ts';
+import { Mode, type Want } from '../wire/message.ts';
 import { Contention } from './contention.ts';
 import type { FileState } from './file_state.ts';
 import { Files } from './files.ts';
@@ -115,6 +115,8 @@ export class Core {
   statfs: SpaceReport | null = null;
   /** Reads bytes that nobody waits for; set by the client. */
   readAhead: (want: DataWant) => void = () => {};
+  /** Wants patiently what was just given away; set by the client. */
+  wantBack: (wants: readonly Want[]) => void = () => {};
   /** Asks for space and numbers before they run out; set by the client. */
   topUp: (tree: number) => void = () => {};
 

@@ -7,7 +7,7 @@
 import { Errno } from '../util/errno.ts';
 import { CorruptionError, FsError, ProtocolError } from '../util/errors.ts';
 import { WANTS_MAX } from '../util/limits.ts';
-import { compareKey, inodeRange, type TreeRange } from '../util/range.ts';
+import { compareKey, inodeRange, rangesOverlap, type TreeRange } from '../util/range.ts';
 import { type Acquire, Mode, type ModeChange, type Want, WantFlags } from '../wire/message.ts';
 import type { Peer } from '../wire/peer.ts';
 import { adoptReply } from './adoption.ts';
@@ -15,6 +15,12 @@ import type { Core } from './core.ts';
 import type { DataFetcher } from './data_fetcher.ts';
 import { CONTENDED_WHOLE_BYTES, DATA_WITH_ITEMS_BYTES, OWN_ACQUIRES_MAX } from './limits.ts';
 import type { Missing } from './missing.ts';
+
+/** An acquire on its way. */
+interface Flight {
+  readonly asked: Acquire;
+  readonly done: Promise<number>;
+}
 
 /** An acquire that is being put together. */
 interface Gathering {
@@ -46,7 +52,9 @@ export class Fetcher {
   readonly #data: DataFetcher;
   readonly #options: FetcherOptions;
   #gathering: Gathering | null = null;
-  readonly #inFlight = new Set<{ readonly asked: Acquire; readonly done: Promise<number> }>();
+  readonly #inFlight = new Set<Flight>();
+  /** Those that wait patiently. */
+  readonly #patient = new Set<Flight>();
 
   constructor(options: FetcherOptions) {
     this.#options = options;
@@ -121,7 +129,7 @@ export class Fetcher {
       for (const want of missing.wants) gathering.wants.push({ ...want, flags: want.flags | keep });
       gathering.wantsData = missing.wantsData;
       queueMicrotask(() => this.#send(gathering));
-      waits.push(gathering.done);
+      waits.push(this.#orEarlier(gathering));
     } else {
       for (const want of missing.wants) waits.push(this.#inFlightWith(want) ?? this.#want(want));
     }
@@ -133,6 +141,17 @@ export class Fetcher {
       if (result === 0) result = one;
     }
     return result;
+  }
+
+  /** Resolves with the reply, or when all of it has come with one that was waited for patiently: that overtakes it. */
+  #orEarlier({ wants, done }: Gathering): Promise<number> {
+    const earlier: Promise<number>[] = [];
+    for (const flight of this.#patient) {
+      if (!flight.asked.wants.some((want) => wants.some((other) => rangesOverlap(want, other)))) continue;
+      const isAll = (): boolean => wants.every((want) => this.#core.held.covers(want, want.mode));
+      earlier.push(flight.done.then((result) => (result === 0 && isAll() ? 0 : done)));
+    }
+    return earlier.length === 0 ? done : Promise.race([done, ...earlier]);
   }
 
   #gather(): Gathering {
@@ -187,7 +206,15 @@ export class Fetcher {
     return null;
   }
 
-  #send(gathering: Gathering): void {
+  /** Asks for what was just given away, without taking it from anybody. */
+  wantBack(wants: readonly Want[]): void {
+    const gathering = newGathering();
+    gathering.wants.push(...wants);
+    gathering.wantsData = true;
+    this.#send(gathering, this.#patient);
+  }
+
+  #send(gathering: Gathering, flights = this.#inFlight): void {
     if (this.#gathering === gathering) this.#gathering = null;
     const core = this.#core;
     if (gathering.space === 0 && gathering.inodes > 0 && core.space.isLow)
@@ -199,12 +226,12 @@ export class Fetcher {
       dataBytesWanted: this.#dataWanted(gathering),
     };
     const flight = { asked, done: gathering.done };
-    this.#inFlight.add(flight);
+    flights.add(flight);
     this.acquires++;
     this.#peer
       .request('acquire', asked, {
         onReply: (reply) => {
-          this.#inFlight.delete(flight);
+          flights.delete(flight);
           // Operations that wait for this run before anything of it is given back.
           core.grantsArrived();
           this.#guard(() => {
@@ -215,7 +242,7 @@ export class Fetcher {
       .then(
         () => gathering.settle(core.ended),
         (error: unknown) => {
-          this.#inFlight.delete(flight);
+          flights.delete(flight);
           if (gathering.inodes > 0) core.numbers.asked(gathering.inodeTree, false);
           gathering.settle(this.errnoOf(error));
         },

@@ -35,13 +35,13 @@ import { OPEN_INODES_MAX, RANGES_MAX } from '../util/limits.ts';
 import { compareKey, type Key, rangesOverlap, type TreeRange } from '../util/range.ts';
 import { RangeForest } from '../util/range_map.ts';
 import { isPlanted } from '../util/test_faults.ts';
-import { Mode, type ModeChange, type TreeInode } from '../wire/message.ts';
+import { Mode, type ModeChange, type TreeInode, type Want, WantFlags } from '../wire/message.ts';
 import type { Peer } from '../wire/peer.ts';
 import type { Core } from './core.ts';
 import type { FileState } from './file_state.ts';
 import { logFile } from './file_writer.ts';
 import { endOfInode, forgetContent, forgetRanges } from './kernel_forget.ts';
-import { CONTENDED_WHOLE_BYTES, LOOKED_SWEEP_MS, TENURE_MS } from './limits.ts';
+import { CONTENDED_WHOLE_BYTES, LOOKED_SWEEP_MS, TENURE_MS, WANTED_BACK_MAX } from './limits.ts';
 import { ROOT_NODE } from './node_id.ts';
 
 /** How long the kernel may take to forget pages while READs are held back, milliseconds. */
@@ -97,11 +97,37 @@ export class Giver {
       await new Promise<void>((resolve) => core.clock.setTimer(TENURE_MS, resolve));
     }
     for (const range of ranges) noteContention(core, range);
-    await this.give(ranges);
+    const comesBack = this.#comingBack(ranges);
+    const changes = await this.give(ranges);
+    if (comesBack.size > 0 && core.ended === 0) this.#wantBack(changes, comesBack);
   }
 
-  /** Brings the ranges down to their modes. Resolves when the release is sent. */
-  give(ranges: readonly Giving[]): Promise<void> {
+  /** The inodes, of those that go, that are likely to be looked at here again. */
+  #comingBack(ranges: readonly Giving[]): ReadonlySet<number> {
+    const core = this.#core;
+    const gone = new Set<number>();
+    for (const range of ranges) {
+      if (range.newMode === Mode.none && isOneInode(range)) gone.add(firstNode(core, range));
+    }
+    for (const node of gone) if (!core.contention.gone(node)) gone.delete(node);
+    return gone;
+  }
+
+  /** Wants again, patiently, what was just given away of inodes and could be read. */
+  #wantBack(changes: readonly ModeChange[], nodes: ReadonlySet<number>): void {
+    const core = this.#core;
+    const wants: Want[] = [];
+    for (const change of changes) {
+      const { tree, start, end, oldMode, newMode } = change;
+      if (oldMode !== Mode.read || newMode !== Mode.none || !isOneInode(change)) continue;
+      if (!nodes.has(firstNode(core, change))) continue;
+      wants.push({ tree, start, end, mode: Mode.read, flags: WantFlags.patient });
+    }
+    if (wants.length > 0 && wants.length <= WANTED_BACK_MAX) core.wantBack(wants);
+  }
+
+  /** Brings the ranges down to their modes. Resolves when the release is sent. @returns what was given. */
+  give(ranges: readonly Giving[]): Promise<readonly ModeChange[]> {
     return this.#timed(ranges, false);
   }
 
@@ -146,25 +172,26 @@ export class Giver {
   }
 
   /** Gives back what a refused batch left wrong: before anything of it that is still readable here is to others. */
-  giveLost(ranges: readonly Giving[]): Promise<void> {
+  async giveLost(ranges: readonly Giving[]): Promise<void> {
     const given = this.#timed(ranges, true);
     const all = Promise.all([this.#lossesGiven, given]).then(() => {
       if (this.#lossesGiven === all) this.#lossesGiven = null;
     });
     this.#lossesGiven = all;
-    return given;
+    await given;
   }
 
-  async #timed(ranges: readonly Giving[], isLost: boolean): Promise<void> {
+  async #timed(ranges: readonly Giving[], isLost: boolean): Promise<readonly ModeChange[]> {
     const startMs = this.#core.clock.nowMs();
-    await this.#give(ranges, isLost);
+    const changes = await this.#give(ranges, isLost);
     const kind = ranges.some((range) => range.newMode === Mode.none) ? 'to none' : 'to read';
     const durations = this.#durations.get(kind) ?? new Durations();
     this.#durations.set(kind, durations);
     durations.add(this.#core.clock.nowMs() - startMs);
+    return changes;
   }
 
-  async #give(asked: readonly Giving[], isLost: boolean): Promise<void> {
+  async #give(asked: readonly Giving[], isLost: boolean): Promise<readonly ModeChange[]> {
     const core = this.#core;
     const ranges = this.#withDirtied(asked);
     for (const range of ranges) core.setLeaving(range, 1);
@@ -197,6 +224,7 @@ export class Giver {
     }
     for (const range of ranges) core.setLeaving(range, -1);
     core.dropGivenLeaving();
+    return changes;
   }
 
   /** A batch was judged and refused: releases that named it or a later one are void. */

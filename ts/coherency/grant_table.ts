@@ -29,9 +29,15 @@
 //   time, so that two keepers never wait for each other; everybody else answers revokes as always. The caller bounds
 //   the time.
 //
+// - A *patient* operation wants what its session has just given back, in case others give it back by themselves. It asks
+//   nobody, nobody waits behind it, and it is granted when nobody holds or wants it in a conflicting mode. Once its session
+//   wants a part of the same in earnest it becomes an operation like any other, before that one; or it ends with nothing,
+//   if the session wants more than it asks for.
+//
 // Modes beyond read and write find their place in mode.ts; nothing here knows more than `modesConflict`.
 
 import { assert } from '../util/assert.ts';
+import { PATIENT_MAX } from '../util/limits.ts';
 import {
   compareKey,
   compareRange,
@@ -64,6 +70,8 @@ export interface Operation {
   readonly wants: readonly GrantRange[];
   /** It keeps what it is given until its session is done. */
   readonly keeps: boolean;
+  /** It waits for what others give back by themselves. */
+  isPatient: boolean;
   /** What it was given beyond what its session held already. */
   readonly grants: NewGrant[];
 }
@@ -104,6 +112,8 @@ class SessionGrants {
   deferred: GrantRange[] = [];
   /** In the order of the stream. */
   readonly queue: Queued[] = [];
+  /** Patient operations, the oldest first. */
+  readonly patient = new Set<Operation>();
   /** Number of the last batch that was answered. */
   applied = 0;
   /** Number of the last batch that was judged and refused. */
@@ -124,6 +134,9 @@ export class GrantTable {
   readonly #waiters = new Waiters<Operation>();
   /** Waiting operations that may have become grantable. */
   readonly #candidates = new Set<Operation>();
+  readonly #patient = new Waiters<Operation>();
+  /** Patient operations of which a part has become free. */
+  readonly #patientCandidates = new Set<Operation>();
   #outputs: Output[] = [];
   readonly #revokes = new Map<number, ModeChange[]>();
   /** The session that keeps, and operations that wait to be the next one's. */
@@ -136,6 +149,11 @@ export class GrantTable {
   /** Operations that wait. */
   get waiting(): number {
     return this.#waiters.size;
+  }
+
+  /** Operations that wait patiently. */
+  get patient(): number {
+    return this.#patient.size;
   }
 
   /** Ranges in the table, all sessions together. */
@@ -170,12 +188,13 @@ export class GrantTable {
     const waiting = this.#waiters.ofSession(session);
     countTransition(waiting.length > 0 ? Transition.sessionEndedWaiting : Transition.sessionEnded);
     for (const operation of waiting) this.#forget(operation);
+    for (const operation of own.patient) this.#forgetPatient(own, operation);
     this.#nextKeepers = this.#nextKeepers.filter((operation) => operation.session !== session);
     if (this.#keeper === session) this.#handOn();
     own.held.forEach((tree, start, end) => {
       const range = { tree, start, end };
       this.#holders.put(session, range, Mode.none);
-      this.#waiters.collect(range, this.#candidates);
+      this.#collect(range);
     });
     this.#wake();
   }
@@ -185,14 +204,16 @@ export class GrantTable {
    *
    * @param wants - in any order; where they overlap the greater mode counts
    * @param keeps - nothing of it may be revoked before `done`
+   * @param isPatient - it waits for what others give back by themselves
    */
-  acquire(session: number, wants: readonly GrantRange[], keeps = false): Operation {
+  acquire(session: number, wants: readonly GrantRange[], keeps = false, isPatient = false): Operation {
     const own = this.#own(session);
-    const operation: Operation = { order: 0, session, wants: normalise(wants), keeps, grants: [] };
+    const operation: Operation = { order: 0, session, wants: normalise(wants), keeps, isPatient, grants: [] };
     if (own.queue.length > 0) own.queue.push({ kind: 'acquire', operation });
     else this.#enter(operation);
     const isQueued = own.queue.length > 0;
     this.#wake();
+    if (isPatient) return operation;
     const isWaiting = this.#waiters.has(operation);
     countTransition(
       isQueued ? Transition.acquireQueued : isWaiting ? Transition.waited : Transition.grantedAtOnce,
@@ -219,7 +240,7 @@ export class GrantTable {
     const deferred = own.deferred;
     own.deferred = [];
     for (const range of deferred) this.#sendRevoke(own, range);
-    for (const grant of operation.grants) this.#waiters.collect(grant, this.#candidates);
+    for (const grant of operation.grants) this.#collect(grant);
     this.#wake();
   }
 
@@ -424,9 +445,12 @@ export class GrantTable {
   verify(): void {
     this.#holders.verify();
     this.#waiters.verify();
+    this.#patient.verify();
     let pieces = 0;
     for (const own of this.#sessions.values()) {
       own.held.verify();
+      assert(own.patient.size <= PATIENT_MAX, 'patience is bounded');
+      for (const operation of own.patient) assert(this.#patient.has(operation), 'who is patient waits');
       own.held.forEach((tree, start, end, mode) => {
         const agreed = this.#holders.forEachIn({ tree, start, end }, (_start, _end, holders) => {
           pieces++;
@@ -465,6 +489,58 @@ export class GrantTable {
 
   /** Puts an operation among the waiters, to be tried at once. */
   #enter(operation: Operation): void {
+    const own = this.#own(operation.session);
+    if (operation.isPatient) this.#enterPatient(own, operation);
+    else this.#enterInEarnest(own, operation);
+  }
+
+  #enterPatient(own: SessionGrants, operation: Operation): void {
+    for (const oldest of own.patient) {
+      if (own.patient.size < PATIENT_MAX) break;
+      this.#dropPatient(own, oldest);
+    }
+    operation.order = ++this.#order;
+    own.patient.add(operation);
+    this.#patient.add(operation);
+    this.#patientCandidates.add(operation);
+  }
+
+  /** A session wants something in earnest: what it waits for patiently with a part of that goes first, or ends. */
+  #hurryPatient(own: SessionGrants, operation: Operation): void {
+    for (const patient of own.patient) {
+      const isMore = patient.wants.some((want) =>
+        operation.wants.some((other) => rangesOverlap(want, other) && !modeSatisfies(want.mode, other.mode)),
+      );
+      const isSame = patient.wants.some((want) =>
+        operation.wants.some((other) => rangesOverlap(want, other)),
+      );
+      if (isMore) {
+        this.#dropPatient(own, patient);
+      } else if (isSame) {
+        countTransition(Transition.patientHurried);
+        this.#forgetPatient(own, patient);
+        patient.isPatient = false;
+        this.#add(patient);
+      }
+    }
+  }
+
+  /** A patient operation ends with nothing. */
+  #dropPatient(own: SessionGrants, operation: Operation): void {
+    countTransition(Transition.patientDropped);
+    this.#forgetPatient(own, operation);
+    own.unannounced.add(operation);
+    this.#outputs.push({ kind: 'granted', operation });
+  }
+
+  #forgetPatient(own: SessionGrants, operation: Operation): void {
+    own.patient.delete(operation);
+    this.#patient.remove(operation);
+    this.#patientCandidates.delete(operation);
+  }
+
+  #enterInEarnest(own: SessionGrants, operation: Operation): void {
+    if (own.patient.size > 0) this.#hurryPatient(own, operation);
     if (operation.keeps && this.#keeper !== operation.session) {
       if (this.#keeper !== null) {
         this.#nextKeepers.push(operation);
@@ -474,10 +550,20 @@ export class GrantTable {
       this.#keeper = operation.session;
       this.#outputs.push({ kind: 'keeps', session: operation.session });
     }
+    this.#add(operation);
+    if (operation.keeps) this.#keeping.add(operation);
+  }
+
+  #add(operation: Operation): void {
     operation.order = ++this.#order;
     this.#waiters.add(operation);
     this.#candidates.add(operation);
-    if (operation.keeps) this.#keeping.add(operation);
+  }
+
+  /** Whoever waits for keys of the range may be next. */
+  #collect(range: TreeRange): void {
+    this.#waiters.collect(range, this.#candidates);
+    if (this.#patient.size > 0) this.#patient.collect(range, this.#patientCandidates);
   }
 
   /** Takes an operation out of the waiters; those behind it may go on, or must now ask its session. */
@@ -485,10 +571,10 @@ export class GrantTable {
     this.#waiters.remove(operation);
     this.#candidates.delete(operation);
     this.#keeping.delete(operation);
-    for (const want of operation.wants) this.#waiters.collect(want, this.#candidates);
+    for (const want of operation.wants) this.#collect(want);
   }
 
-  /** Tries the candidates in order of arrival until none is left. */
+  /** Tries the candidates in order of arrival until none is left, and then the patient ones. */
   #wake(): void {
     for (const operation of this.#keeping) this.#candidates.add(operation);
     while (this.#candidates.size > 0) {
@@ -499,6 +585,26 @@ export class GrantTable {
       this.#candidates.delete(first!);
       this.#try(first!);
     }
+    for (const operation of this.#patientCandidates) this.#tryPatient(operation);
+    this.#patientCandidates.clear();
+  }
+
+  /** Grants a patient operation if nobody stands in its way. Nothing becomes free by that. */
+  #tryPatient(operation: Operation): void {
+    const { session, wants } = operation;
+    const own = this.#own(session);
+    if (wantsUnannounced(own, operation)) return;
+    for (const want of wants) {
+      const { mode } = want;
+      if (compareKey(this.#waiters.firstConflict(session, want, mode), want.end) < 0) return;
+      const isFree = this.#holders.forEachIn(want, (_start, _end, { mode: held, sessions }) => {
+        return !modesConflict(held, mode) || sessions.every((holder) => holder === session);
+      });
+      if (!isFree || !own.revoking.forEachIn(want, () => false)) return;
+    }
+    countTransition(Transition.grantedPatient);
+    this.#forgetPatient(own, operation);
+    this.#giveAll(own, operation);
   }
 
   /** Grants a waiting operation, or asks those that stand in its way. */
@@ -517,6 +623,11 @@ export class GrantTable {
       });
     }
     if (blocked) return;
+    this.#giveAll(own, operation);
+    this.#forget(operation);
+  }
+
+  #giveAll(own: SessionGrants, operation: Operation): void {
     for (const want of operation.wants) {
       for (const piece of own.held.missing(want, want.mode)) {
         this.#give(own, operation, { ...piece, mode: want.mode });
@@ -524,7 +635,6 @@ export class GrantTable {
     }
     own.unannounced.add(operation);
     this.#outputs.push({ kind: 'granted', operation });
-    this.#forget(operation);
   }
 
   /** Whether nobody stands in the way of `piece`; asks the holders that do. */
@@ -633,7 +743,7 @@ export class GrantTable {
     own.revoking.update(range, (newMode) =>
       newMode !== undefined && !modeSatisfies(newMode, mode) ? newMode : undefined,
     );
-    this.#waiters.collect(range, this.#candidates);
+    this.#collect(range);
   }
 }
 

@@ -35,6 +35,9 @@ export const Transition = {
   leaseRenewed: 28,
   gaveLater: 29,
   gaveEarly: 30,
+  grantedPatient: 31,
+  patientHurried: 32,
+  patientDropped: 33,
 } as const;
 
 export type TransitionName = keyof typeof Transition;

@@ -16,8 +16,6 @@ const NAME_MAX = 255;
 class Found {
   dir = 0;
   node = 0;
-  /** Of the request that found it. */
-  unique = 0;
   length = 0;
   readonly bytes: Uint8Array = new Uint8Array(NAME_MAX);
 
@@ -26,7 +24,7 @@ class Found {
   }
 }
 
-export type LastName = Readonly<Pick<Found, 'dir' | 'name' | 'unique'>>;
+export type LastName = Readonly<Pick<Found, 'dir' | 'name'>>;
 
 export class LastFound {
   readonly #threads = new Map<number, Found>();
@@ -54,7 +52,6 @@ export class LastFound {
     }
     found.dir = request.node;
     found.node = node;
-    found.unique = request.unique;
     found.length = nameLength;
     // One by one: names are short, and a view for `set` would be garbage.
     for (let index = 0; index < nameLength; index++) found.bytes[index] = bytes[nameStart + index]!;

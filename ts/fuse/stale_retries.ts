@@ -95,18 +95,24 @@ export class StaleRetries {
   }
 
   /**
-   * What to do with a lookup within a rename that may find what the one before it (`earlier`, its number) found under another
-   * name that is not there any more: `again` (now answered ESTALE), or `absent` where the call has begun anew already: the kernel then
-   * asks for the rename, whatever it believes of the two names. `found` if it is no rename. `unknown` while the thread has not
-   * come to wait for the answer: then it cannot be told in which call it is.
+   * What to do with a lookup within a rename that may find what the one before it found under another name that is not there
+   * any more (`isTorn`: it does): `again` (now answered ESTALE), or `absent` where the call may have begun anew already: the
+   * kernel then asks for the rename, whatever it believes of the two names. `found` if it is no rename. `unknown` while the
+   * thread has not come to wait for the answer: then it cannot be told in which call it is.
    */
-  ofRename(request: RequestView, earlier: number): 'again' | 'absent' | 'found' | 'unknown' {
-    const call = this.#callOf(request.pid);
-    if (call === null && this.#isRunning(request.pid)) return 'unknown';
+  ofRename(request: RequestView, isTorn: boolean): 'again' | 'absent' | 'found' | 'unknown' {
+    const call = this.#waitingCallOf(request.pid);
+    if (call === 'unknown') return call;
     if (call?.kind !== 'rename') return 'found';
     if (this.#isFirst(request)) return 'again';
-    const last = this.#lastIn(request.pid, call.text);
-    return last !== null && last.call !== null && last.unique < earlier ? 'absent' : 'found';
+    return isTorn ? 'absent' : 'found';
+  }
+
+  #waitingCallOf(pid: number): ReturnType<CallOf> | 'unknown' {
+    const call = this.#callOf(pid);
+    if (call !== null) return call;
+    // It may have gone to sleep between the two looks at it.
+    return this.#isRunning(pid) ? 'unknown' : this.#callOf(pid);
   }
 
   #isFirst(request: RequestView): boolean {

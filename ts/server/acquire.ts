@@ -70,8 +70,7 @@ export async function onAcquire(
     request.reply({ grants: [], pages: [], space, inodeRun: null, data: [], openElsewhere: [] });
     return;
   }
-  const keeps = wants.some((want) => (want.flags & WantFlags.keep) !== 0);
-  const operation = await granted(state, session, needed, keeps);
+  const operation = await granted(state, session, needed, asked.wants);
   try {
     await answer(state, session, request, { operation, wants, run });
   } catch (error) {
@@ -181,10 +180,11 @@ function granted(
   state: ServerState,
   session: Session,
   needed: readonly GrantRange[],
-  keeps: boolean,
+  wants: readonly Want[],
 ): Promise<Operation> {
+  const has = (flag: number): boolean => wants.some((want) => (want.flags & flag) !== 0);
   return new Promise((resolve) => {
-    const operation = state.table.acquire(session.id, needed, keeps);
+    const operation = state.table.acquire(session.id, needed, has(WantFlags.keep), has(WantFlags.patient));
     session.operations.add(operation);
     state.whenGranted(operation, () => {
       session.operations.delete(operation);

@@ -78,6 +78,8 @@ export const LEASE_MS = 30_000;
 export const SESSION_RANGES_MAX = 32_768;
 /** Operations that may wait for grants, in all sessions. */
 export const WAITERS_MAX = 65_536;
+/** Operations of one session that wait patiently: the oldest ends with nothing when there are more. */
+export const PATIENT_MAX = 16;
 /** Time for which a session may keep what others want from it, to get one operation done, milliseconds. */
 export const KEEP_MS = 1000;
 /** The same for one that was never done in time: a client some seconds away must get through too. */

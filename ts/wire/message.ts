@@ -44,7 +44,7 @@ export const Mode = { none: 0, read: 1, merge: 2, write: 3 } as const;
 export type Mode = (typeof Mode)[keyof typeof Mode];
 
 /** Flags of a want. */
-export const WantFlags = { wide: 1, flushOnly: 2, keep: 4 } as const;
+export const WantFlags = { wide: 1, flushOnly: 2, keep: 4, patient: 8 } as const;
 
 /** A range and its mode. */
 export interface GrantRange extends TreeRange {

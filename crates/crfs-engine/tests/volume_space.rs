@@ -204,7 +204,8 @@ fn terabytes_open_at_once_and_punched_space_goes_back() {
     let volume = image.open();
     apply(&volume, Builder::default().set_size(1000, GIB));
     volume.commit().unwrap();
-    assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
+    // Not a measure: reading all of it would take far longer.
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
     drop(volume);
     image.check();
     let options = VolumeOptions { punch_freed: true, ..VolumeOptions::default() };

@@ -7,7 +7,7 @@
 import { expect, test } from 'vitest';
 import { GrantTable, type Operation } from '../../../ts/coherency/grant_table.ts';
 import { Holder } from '../../../ts/coherency/holder.ts';
-import { modesConflict } from '../../../ts/coherency/mode.ts';
+import { modeSatisfies, modesConflict } from '../../../ts/coherency/mode.ts';
 import { Prng } from '../../../ts/util/prng.ts';
 import { compareKey, type Key, type TreeRange } from '../../../ts/util/range.ts';
 import { type GrantRange, Mode, type ModeChange } from '../../../ts/wire/message.ts';
@@ -24,7 +24,7 @@ type ToClient =
   | { kind: 'answered'; batch: number; isRefused: boolean };
 
 type ToServer =
-  | { kind: 'acquire'; wants: readonly GrantRange[] }
+  | { kind: 'acquire'; wants: readonly GrantRange[]; isPatient: boolean }
   | { kind: 'release'; ranges: readonly ModeChange[]; afterBatch: number; refusedSeen: number }
   | { kind: 'batch'; batch: number; refusedSeen: number };
 
@@ -68,7 +68,23 @@ class Client {
     }
     const due = this.early.filter(({ afterBatch }) => afterBatch <= batch);
     this.early = this.early.filter(({ afterBatch }) => afterBatch > batch);
-    for (const { ranges, isVoid } of due) if (isVoid) this.release(ranges, true);
+    for (const { ranges, isVoid } of due) if (isVoid) this.release(this.#asTheyAre(ranges), true);
+  }
+
+  /** What was given up of the ranges since goes with them: releases of that named a mode that did not count. */
+  #asTheyAre(ranges: readonly ModeChange[]): ModeChange[] {
+    const now: ModeChange[] = [];
+    for (const range of ranges) {
+      this.held.forEachPiece(range, (start, end, mode = Mode.none) => {
+        now.push({
+          ...range,
+          start,
+          end,
+          newMode: modeSatisfies(range.newMode, mode) ? mode : range.newMode,
+        });
+      });
+    }
+    return now;
   }
 }
 
@@ -111,7 +127,7 @@ class World {
       mode: this.prng.oneIn(2) ? Mode.read : Mode.write,
     }));
     client.acquires++;
-    client.send({ kind: 'acquire', wants });
+    client.send({ kind: 'acquire', wants, isPatient: this.prng.oneIn(3) });
   }
 
   /** Something random happens. */
@@ -122,7 +138,7 @@ class World {
     const client = this.clients.get(session)!;
     switch (prng.below(10)) {
       case 0:
-        if (client.acquires - client.granted < 3) this.acquire(client);
+        if (client.acquires - client.granted < 4) this.acquire(client);
         break;
       case 1:
         client.lower([this.range()], () => (prng.oneIn(2) ? Mode.none : Mode.read), prng.oneIn(2));
@@ -161,7 +177,7 @@ class World {
     const client = this.clients.get(operation.session);
     if (client === undefined) return true;
     const { prng, table } = this;
-    if (prng.oneIn(3)) {
+    if (operation.grants.length > 0 && prng.oneIn(3)) {
       const last = operation.wants.at(-1)!;
       const end = table.extend(operation, { ...last, start: last.end, end: key(KEYS) });
       const from = key(prng.below(KEYS));
@@ -189,7 +205,7 @@ class World {
   deliverToServer(session: number, client: Client): boolean {
     const message = client.outbox.shift();
     if (message === undefined) return false;
-    if (message.kind === 'acquire') this.table.acquire(session, message.wants);
+    if (message.kind === 'acquire') this.table.acquire(session, message.wants, false, message.isPatient);
     else if (message.kind === 'release') {
       this.table.release(session, message.ranges, message.afterBatch, message.refusedSeen);
     } else this.applying.push({ session, batch: message.batch, refusedSeen: message.refusedSeen });
@@ -258,11 +274,14 @@ test.each(Array.from({ length: 12 }, (_, seed) => seed + 1))('clients at random,
     world.settle();
     // INVARIANT: when holders answer, every waiter is served.
     expect(world.table.waiting).toBe(0);
-    for (const client of world.clients.values()) expect(client.granted).toBe(client.acquires);
+    const waits = [...world.clients.values()].map((client) => client.acquires - client.granted);
+    // Patient ones may wait on, for what somebody still holds.
+    expect(waits.reduce((sum, count) => sum + count)).toBe(world.table.patient);
     world.checkClients();
   }
 });
 
+// Some 5 microseconds a step on a slow machine; with linear scans it would not end in the time that a test has.
 test('100,000 ranges of 200 sessions', () => {
   const table = new GrantTable();
   const prng = new Prng(1);
@@ -272,7 +291,6 @@ test('100,000 ranges of 200 sessions', () => {
     start: { objectid: ino, type: 0, offset: 0 },
     end: { objectid: ino + 1, type: 0, offset: 0 },
   });
-  const began = performance.now();
   for (let ino = 1; ino <= 100_000; ino++) {
     table.acquire(1 + (ino % 200), [{ ...inode(ino * 2), mode: ino % 3 === 0 ? Mode.read : Mode.write }]);
     for (const output of table.take()) if (output.kind === 'granted') table.announce(output.operation);
@@ -289,6 +307,4 @@ test('100,000 ranges of 200 sessions', () => {
   }
   for (let session = 1; session <= 200; session++) table.endSession(session);
   expect(table.ranges).toBe(0);
-  // Some 5 microseconds a step on a slow machine; linear scans would take minutes.
-  expect(performance.now() - began).toBeLessThan(10_000);
 });

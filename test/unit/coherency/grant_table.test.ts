@@ -4,6 +4,7 @@
 
 import { expect, test } from 'vitest';
 import { GrantTable, type Operation, type Output } from '../../../ts/coherency/grant_table.ts';
+import { PATIENT_MAX } from '../../../ts/util/limits.ts';
 import { inodeRange, type TreeRange } from '../../../ts/util/range.ts';
 import { type GrantRange, Mode, type ModeChange } from '../../../ts/wire/message.ts';
 
@@ -352,4 +353,69 @@ test('one session keeps at a time, the next when it is done or over', () => {
   table.endSession(4);
   table.acquire(1, [want(300, 301, write)], true);
   expect(drain(table)).toEqual(['1 keeps', '1 granted 300..301=1>3']);
+});
+
+test('who is patient asks nobody, holds nobody up, and is granted what others give back by themselves', () => {
+  const table = tableWith(3);
+  table.acquire(1, [want(300, 400, write)]);
+  expect(drain(table)).toEqual(['1 granted 300..400=0>3']);
+  table.acquire(2, [want(300, 302, read)], false, true);
+  expect([drain(table), table.waiting, table.patient]).toEqual([[], 0, 1]);
+  table.acquire(3, [want(302, 304, write)]);
+  expect(drain(table)).toEqual(['1 revoke 302..304=3>0']);
+  // A part of it does not do.
+  table.release(1, [change(300, 301, write, read), change(302, 304, write, none)], 0, 0);
+  expect(drain(table)).toEqual(['3 granted 302..304=0>3']);
+  table.release(1, [change(301, 302, write, read)], 0, 0);
+  expect([drain(table), table.patient]).toEqual([['2 granted 300..302=0>1'], 0]);
+});
+
+test('who is patient gives way to those who wait for what it wants', () => {
+  const table = tableWith(3);
+  table.acquire(1, [want(300, 301, write)]);
+  drain(table);
+  table.acquire(2, [want(300, 301, read)], false, true);
+  table.acquire(3, [want(300, 301, write)]);
+  expect(drain(table)).toEqual(['1 revoke 300..301=3>0']);
+  table.release(1, [change(300, 301, write, none)], 0, 0);
+  expect(drain(table)).toEqual(['3 granted 300..301=0>3']);
+  table.endSession(3);
+  expect(drain(table)).toEqual(['2 granted 300..301=0>1']);
+});
+
+test('what a session wants in earnest hurries what it waited for patiently, before that', () => {
+  const table = tableWith(2);
+  table.acquire(1, [want(300, 400, write)]);
+  drain(table);
+  table.acquire(2, [want(300, 303, read)], false, true);
+  table.acquire(2, [want(301, 302, read), want(500, 501, read)]);
+  expect([drain(table), table.patient, table.waiting]).toEqual([['1 revoke 300..303=3>1'], 0, 2]);
+  table.release(1, [change(300, 303, write, read)], 0, 0);
+  expect(drain(table)).toEqual(['2 granted 300..303=0>1', '2 granted 500..501=0>1']);
+});
+
+test('patience ends with nothing when its session wants more, or is patient about too much', () => {
+  const table = tableWith(2);
+  table.acquire(1, [want(300, 400, write)]);
+  drain(table);
+  table.acquire(2, [want(300, 302, read)], false, true);
+  table.acquire(2, [want(301, 302, write)]);
+  expect(drain(table)).toEqual(['2 granted', '1 revoke 301..302=3>0']);
+  for (let number = 0; number <= PATIENT_MAX; number++)
+    table.acquire(2, [want(310 + number, 311 + number, read)], false, true);
+  expect([drain(table), table.patient]).toEqual([['2 granted'], PATIENT_MAX]);
+  table.endSession(2);
+  table.release(1, [change(300, 400, write, none)], 0, 0);
+  expect([drain(table), table.patient]).toEqual([[], 0]);
+});
+
+test('patience that follows a release on the stream waits for its batch', () => {
+  const table = tableWith(2);
+  table.acquire(1, [want(300, 301, write)]);
+  drain(table);
+  table.release(1, [change(300, 301, write, none)], 1, 0);
+  table.acquire(1, [want(300, 301, read)], false, true);
+  expect([drain(table), table.patient]).toEqual([[], 0]);
+  table.applied(1, 1, false);
+  expect(drain(table)).toEqual(['1 granted 300..301=0>1']);
 });

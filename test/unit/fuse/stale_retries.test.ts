@@ -89,10 +89,30 @@ describe('stale retries', () => {
 
   it('cannot tell a rename before its thread waits', () => {
     call = null;
-    expect(retries.ofRename(request(Opcode.LOOKUP), 0)).toBe('found');
+    expect(retries.ofRename(request(Opcode.LOOKUP), true)).toBe('found');
     isRunning = true;
-    expect(retries.ofRename(request(Opcode.LOOKUP), 0)).toBe('unknown');
+    expect(retries.ofRename(request(Opcode.LOOKUP), true)).toBe('unknown');
     call = { text: '1', kind: 'rename' };
-    expect(retries.ofRename(request(Opcode.LOOKUP), 0)).toBe('again');
+    expect([1, 2].map(() => retries.ofRename(request(Opcode.LOOKUP), true))).toEqual(['again', 'absent']);
+  });
+
+  it('looks once more at a thread that has gone to sleep meanwhile', () => {
+    const seen: ReturnType<CallOf>[] = [null, { text: '1', kind: 'rename' }, { text: '1', kind: 'rename' }];
+    const late = new StaleRetries(
+      () => seen.shift() ?? null,
+      () => false,
+      () => now,
+    );
+    expect(late.ofRename(request(Opcode.LOOKUP), true)).toBe('again');
+  });
+
+  it('has a rename that began anew in an unknown call decided by the rename itself', () => {
+    call = null;
+    expect(errnoFor(Opcode.RENAME2)).toBe(Errno.ESTALE);
+    call = { text: '1', kind: 'rename' };
+    expect([true, false].map((torn) => retries.ofRename(request(Opcode.LOOKUP), torn))).toEqual([
+      'absent',
+      'found',
+    ]);
   });
 });

@@ -95,19 +95,17 @@ test('many ranges, in and out of order, over several blocks', () => {
   expect(map.size).toBe(1);
 });
 
+// 40,000 changes; with a linear structure they would not end in the time that a test has.
 test('100,000 ranges cost no more per change than a few', () => {
   const prng = new Prng(8);
   const map = new RangeMap<number>();
   for (let n = 0; n < 100_000; n++) {
     map.set({ objectid: n, type: 0, offset: 0 }, { objectid: n, type: 9, offset: 0 }, n & 1);
   }
-  const began = performance.now();
   for (let step = 0; step < 20_000; step++) {
     const n = prng.below(100_000);
     map.set({ objectid: n, type: 3, offset: 0 }, { objectid: n, type: 5, offset: 0 }, 2);
     map.cut({ objectid: n, type: 2, offset: 0 }, { objectid: n, type: 4, offset: 0 });
   }
-  // 40,000 changes; a linear structure would take minutes.
-  expect(performance.now() - began).toBeLessThan(5_000);
   map.verify();
 });

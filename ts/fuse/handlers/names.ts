@@ -46,7 +46,7 @@ function answerTorn(context: HandlerContext, request: RequestView, node: number)
   // What cannot be told without waiting counts as gone: to begin anew does no harm.
   const isThere =
     other !== null && operations.lookup(other.dir, other.name, otherAttr) === 0 && otherAttr.node === node;
-  const answer = isThere ? 'found' : staleRetries.ofRename(request, other?.unique ?? 0);
+  const answer = isThere ? 'found' : staleRetries.ofRename(request, other !== null);
   if (answer === 'unknown' && request.looks++ < LOOKS_MAX) {
     kernel.lookLater();
     return MISS;
