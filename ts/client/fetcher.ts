@@ -7,7 +7,7 @@
 import { Errno } from '../util/errno.ts';
 import { CorruptionError, FsError, ProtocolError } from '../util/errors.ts';
 import { WANTS_MAX } from '../util/limits.ts';
-import { compareKey, inodeRange, rangesOverlap, type TreeRange } from '../util/range.ts';
+import { compareKey, inodeRange, type TreeRange } from '../util/range.ts';
 import { type Acquire, Mode, type ModeChange, type Want, WantFlags } from '../wire/message.ts';
 import type { Peer } from '../wire/peer.ts';
 import { adoptReply } from './adoption.ts';
@@ -53,8 +53,9 @@ export class Fetcher {
   readonly #options: FetcherOptions;
   #gathering: Gathering | null = null;
   readonly #inFlight = new Set<Flight>();
-  /** Those that wait patiently. */
-  readonly #patient = new Set<Flight>();
+  /** Those that wait patiently, by their number. */
+  readonly #patient = new Map<Flight, number>();
+  #patiences = 0;
 
   constructor(options: FetcherOptions) {
     this.#options = options;
@@ -123,13 +124,16 @@ export class Fetcher {
 
   async #acquire(missing: Missing): Promise<number> {
     const waits: Promise<number>[] = [];
-    if (missing.isOwn && (missing.keeps || this.#inFlight.size < OWN_ACQUIRES_MAX)) {
+    const coming = missing.isOwn && !missing.keeps ? this.#comingWith(missing.wants) : null;
+    if (coming !== null) {
+      waits.push(coming);
+    } else if (missing.isOwn && (missing.keeps || this.#inFlight.size < OWN_ACQUIRES_MAX)) {
       const gathering = newGathering();
       const keep = missing.keeps ? WantFlags.keep : 0;
       for (const want of missing.wants) gathering.wants.push({ ...want, flags: want.flags | keep });
       gathering.wantsData = missing.wantsData;
       queueMicrotask(() => this.#send(gathering));
-      waits.push(this.#orEarlier(gathering));
+      waits.push(gathering.done);
     } else {
       for (const want of missing.wants) waits.push(this.#inFlightWith(want) ?? this.#want(want));
     }
@@ -143,15 +147,23 @@ export class Fetcher {
     return result;
   }
 
-  /** Resolves with the reply, or when all of it has come with one that was waited for patiently: that overtakes it. */
-  #orEarlier({ wants, done }: Gathering): Promise<number> {
-    const earlier: Promise<number>[] = [];
-    for (const flight of this.#patient) {
-      if (!flight.asked.wants.some((want) => wants.some((other) => rangesOverlap(want, other)))) continue;
-      const isAll = (): boolean => wants.every((want) => this.#core.held.covers(want, want.mode));
-      earlier.push(flight.done.then((result) => (result === 0 && isAll() ? 0 : done)));
+  /** Hurries the patient acquire that brings all that is missing of these wants, if there is one. */
+  #comingWith(wants: readonly Want[]): Promise<number> | null {
+    const { held } = this.#core;
+    for (const [flight, patience] of this.#patient) {
+      const { asked, done } = flight;
+      const bringsAll = wants.every((want) =>
+        held
+          .missing(want, want.mode)
+          .every((piece) =>
+            asked.wants.some((other) => other.mode === want.mode && containsRange(other, piece)),
+          ),
+      );
+      if (!bringsAll) continue;
+      this.#peer.notify('hurry', { patience });
+      return done;
     }
-    return earlier.length === 0 ? done : Promise.race([done, ...earlier]);
+    return null;
   }
 
   #gather(): Gathering {
@@ -211,10 +223,10 @@ export class Fetcher {
     const gathering = newGathering();
     gathering.wants.push(...wants);
     gathering.wantsData = true;
-    this.#send(gathering, this.#patient);
+    this.#send(gathering, true);
   }
 
-  #send(gathering: Gathering, flights = this.#inFlight): void {
+  #send(gathering: Gathering, isPatient = false): void {
     if (this.#gathering === gathering) this.#gathering = null;
     const core = this.#core;
     if (gathering.space === 0 && gathering.inodes > 0 && core.space.isLow)
@@ -226,12 +238,17 @@ export class Fetcher {
       dataBytesWanted: this.#dataWanted(gathering),
     };
     const flight = { asked, done: gathering.done };
-    flights.add(flight);
+    if (isPatient) this.#patient.set(flight, ++this.#patiences);
+    else this.#inFlight.add(flight);
+    const end = (): void => {
+      this.#inFlight.delete(flight);
+      this.#patient.delete(flight);
+    };
     this.acquires++;
     this.#peer
       .request('acquire', asked, {
         onReply: (reply) => {
-          flights.delete(flight);
+          end();
           // Operations that wait for this run before anything of it is given back.
           core.grantsArrived();
           this.#guard(() => {
@@ -242,7 +259,7 @@ export class Fetcher {
       .then(
         () => gathering.settle(core.ended),
         (error: unknown) => {
-          flights.delete(flight);
+          end();
           if (gathering.inodes > 0) core.numbers.asked(gathering.inodeTree, false);
           gathering.settle(this.errnoOf(error));
         },

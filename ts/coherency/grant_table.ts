@@ -72,6 +72,8 @@ export interface Operation {
   readonly keeps: boolean;
   /** It waits for what others give back by themselves. */
   isPatient: boolean;
+  /** Which patient one of its session it is, counted from 1; 0 if it never was one. */
+  readonly patience: number;
   /** What it was given beyond what its session held already. */
   readonly grants: NewGrant[];
 }
@@ -114,6 +116,8 @@ class SessionGrants {
   readonly queue: Queued[] = [];
   /** Patient operations, the oldest first. */
   readonly patient = new Set<Operation>();
+  /** How many there were. */
+  patiences = 0;
   /** Number of the last batch that was answered. */
   applied = 0;
   /** Number of the last batch that was judged and refused. */
@@ -208,7 +212,9 @@ export class GrantTable {
    */
   acquire(session: number, wants: readonly GrantRange[], keeps = false, isPatient = false): Operation {
     const own = this.#own(session);
-    const operation: Operation = { order: 0, session, wants: normalise(wants), keeps, isPatient, grants: [] };
+    const patience = isPatient ? ++own.patiences : 0;
+    const sorted = normalise(wants);
+    const operation = { order: 0, session, wants: sorted, keeps, isPatient, patience, grants: [] };
     if (own.queue.length > 0) own.queue.push({ kind: 'acquire', operation });
     else this.#enter(operation);
     const isQueued = own.queue.length > 0;
@@ -219,6 +225,19 @@ export class GrantTable {
       isQueued ? Transition.acquireQueued : isWaiting ? Transition.waited : Transition.grantedAtOnce,
     );
     return operation;
+  }
+
+  /** What a session wanted patiently it needs now. */
+  hurry(session: number, patience: number): void {
+    const own = this.#own(session);
+    for (const queued of own.queue) {
+      if (queued.kind === 'acquire' && queued.operation.patience === patience)
+        queued.operation.isPatient = false;
+    }
+    for (const operation of own.patient) {
+      if (operation.patience === patience) this.#hurry(own, operation);
+    }
+    this.#wake();
   }
 
   /** A session that keeps has no more need to. */
@@ -517,12 +536,17 @@ export class GrantTable {
       if (isMore) {
         this.#dropPatient(own, patient);
       } else if (isSame) {
-        countTransition(Transition.patientHurried);
-        this.#forgetPatient(own, patient);
-        patient.isPatient = false;
-        this.#add(patient);
+        this.#hurry(own, patient);
       }
     }
+  }
+
+  /** A patient operation becomes one like any other. */
+  #hurry(own: SessionGrants, operation: Operation): void {
+    countTransition(Transition.patientHurried);
+    this.#forgetPatient(own, operation);
+    operation.isPatient = false;
+    this.#add(operation);
   }
 
   /** A patient operation ends with nothing. */

@@ -33,6 +33,7 @@ import {
   type Acquire,
   type FileExtent,
   type GrantRange,
+  type Hurry,
   type InodeRun,
   Mode,
   type TreeInode,
@@ -80,6 +81,12 @@ export async function onAcquire(
   }
 }
 
+/** What a session wanted patiently it needs now. What was answered meanwhile is on its way. */
+export function onHurry(state: ServerState, session: Session, { patience }: Hurry): void {
+  state.table.hurry(session.id, patience);
+  state.deliver();
+}
+
 interface Granted {
   readonly operation: Operation;
   readonly wants: readonly Want[];
@@ -101,7 +108,6 @@ async function answer(
   const grants = joined(operation.grants);
   for (const { tree, start, end } of grants)
     state.runs.granted(session.id, tree, start.objectid, end.objectid + 1);
-  if (grants.length > RANGES_MAX) throw new FsError(Errno.EINVAL, 'what is missing lies in too many ranges');
   const data = await readSmallFiles(state, pages, asked.dataBytesWanted);
   if (session.closing) return;
   const body: Uint8Array[] = pages.map((page) => page.bytes);
@@ -216,6 +222,7 @@ async function readPages(
     if ((want.flags & WantFlags.flushOnly) !== 0) giveBack(state, operation, want);
     else raiseBehind(state, operation, want);
   }
+  giveBackBehind(state, operation, RANGES_MAX);
   const pieces = piecesToRead(operation, run);
   const wide = pieces.map((piece) => widen(state, operation, piece, wants));
   const pages: PageRead[] = [];
@@ -250,6 +257,12 @@ function piecesToRead(operation: Operation, run: InodeRun | null): TreeRange[] {
     else pieces.push({ tree, start, end });
   }
   return pieces;
+}
+
+/** Of what lies in more ranges than a reply names nothing stays granted behind those: the client asks for the rest. */
+function giveBackBehind(state: ServerState, operation: Operation, count: number): void {
+  if (operation.grants.length <= count) return;
+  for (const range of joined(operation.grants).slice(count)) state.table.trim(operation, range);
 }
 
 /** Of a want that only flushes others nothing stays granted. */

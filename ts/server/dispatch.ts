@@ -11,7 +11,7 @@ import { ConnectionError, FsError, ProtocolError } from '../util/errors.ts';
 import { GREETING_TIMEOUT_MS, UNGREETED_FRAME_BYTES_MAX } from '../util/limits.ts';
 import { type IncomingNotice, type IncomingRequest, Peer } from '../wire/peer.ts';
 import type { Transport } from '../wire/transport.ts';
-import { onAcquire } from './acquire.ts';
+import { onAcquire, onHurry } from './acquire.ts';
 import { onBatch } from './batch.ts';
 import { onGreeting } from './greeting.ts';
 import { onClosed } from './nameless.ts';
@@ -131,6 +131,7 @@ export class Connection {
     const session = this.#requireSession(notice.name);
     if (notice.name === 'release') onRelease(this.#state, session, notice.fields);
     else if (notice.name === 'done') this.#state.endKeeping(session.id);
+    else if (notice.name === 'hurry') onHurry(this.#state, session, notice.fields);
     else if (notice.name === 'closed') void this.#ending(onClosed(this.#state, session, notice.fields));
     else throw new ProtocolError(`${notice.name} is not for a client to send`);
   }

@@ -48,7 +48,7 @@ export interface ServerStats extends MessageReport {
     silentMs: number;
     readOnly: boolean;
   }[];
-  grants: { ranges: number; waiting: number; revokes: number; keepings: number; openInodes: number };
+  grants: { ranges: number; waiting: number; patient: number; revokes: number; keepings: number; openInodes: number };
   /** Operations that wait, the oldest first. */
   waits: WaitReport[];
   /** How long operations waited for their grants. */
@@ -71,6 +71,7 @@ export function serverStats(state: ServerState): ServerStats {
     grants: {
       ranges: table.ranges,
       waiting: table.waiting,
+      patient: table.patient,
       revokes: state.revokesSent,
       keepings: state.keepings,
       openInodes: state.openInodes.size,
@@ -101,7 +102,7 @@ function sessionReport(state: ServerState, session: Session): ServerStats['sessi
     ranges: table.heldBy(session.id),
     readRanges: modes.get(Mode.read) ?? 0,
     writeRanges: modes.get(Mode.write) ?? 0,
-    waiting: session.operations.size,
+    waiting: [...session.operations].filter((operation) => !operation.isPatient).length,
     revokesOut: out.count,
     oldestRevokeMs: Math.round(out.oldestMs),
     reservedBytes: credits.of(session.id),

@@ -260,6 +260,7 @@ export interface MessageMap {
   release: { fields: Release; reply: null };
   closed: { fields: Closed; reply: null };
   done: { fields: Empty; reply: null };
+  hurry: { fields: Hurry; reply: null };
   batch: { fields: Batch; reply: BatchReply };
   sync: { fields: Sync; reply: SyncReply };
   readData: { fields: ReadData; reply: ReadDataReply };
@@ -267,6 +268,12 @@ export interface MessageMap {
   ping: { fields: Empty; reply: PingReply };
   goodbye: { fields: Goodbye; reply: null };
   stats: { fields: Empty; reply: StatsReply };
+}
+
+/** What was wanted patiently is needed now. */
+export interface Hurry {
+  /** Which patient acquire of the session, counted from 1. */
+  readonly patience: number;
 }
 
 export type MessageName = keyof MessageMap;
@@ -581,10 +588,20 @@ export const messages: {
     replyBodyMax: 0,
     errors: [],
   },
+  hurry: {
+    kind: 14,
+    doc: { name: 'hurry', sender: 'c', fields: 'patience', body: '-', reply: 'none' },
+    senders: ['client'],
+    fields: fieldsOf<Hurry>({ patience: uint() }),
+    bodyMax: 0,
+    reply: null,
+    replyBodyMax: 0,
+    errors: [],
+  },
 };
 
 /** Kinds are below this. */
-export const KINDS_END = 14;
+export const KINDS_END = 15;
 
 const names: readonly (MessageName | undefined)[] = namesByKind();
 

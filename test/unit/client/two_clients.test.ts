@@ -440,3 +440,29 @@ function newMode(mode: number): SetAttr {
   set.mode = mode;
   return set;
 }
+
+test('what a client reads after every change comes back before it asks', { timeout: 20_000 }, async () => {
+  const { one, two, close } = await pair();
+  await create(one, ROOT, 'file', 'text 0');
+  const node = await find(two, 'file');
+  const rewrite = async (round: number): Promise<void> => {
+    await must(one.ops, () => one.ops.open(node, 1));
+    await must(one.ops, () => one.ops.write(node, 0, bytes(`text ${round}`), 0));
+    one.ops.release(node, 1);
+  };
+  let asked = 0;
+  for (let round = 1; round < 12; round++) {
+    await rewrite(round);
+    // Nobody asks, and still it comes.
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    asked = two.client.stats().acquires;
+    expect(await readNode(two, node)).toBe(`text ${round}`);
+  }
+  expect(two.client.stats().acquires).toBe(asked);
+  // Who does not look is not sent it again and again.
+  for (let round = 12; round < 20; round++) await rewrite(round);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  expect(two.client.stats().acquires - asked).toBeLessThan(4);
+  expect(await readNode(two, node)).toBe('text 19');
+  await close();
+});

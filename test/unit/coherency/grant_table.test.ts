@@ -419,3 +419,28 @@ test('patience that follows a release on the stream waits for its batch', () => 
   table.applied(1, 1, false);
   expect(drain(table)).toEqual(['1 granted 300..301=0>1']);
 });
+
+test('patience that is hurried asks those who hold what it wants, wherever it is', () => {
+  const table = tableWith(2);
+  table.acquire(1, [want(300, 400, write)]);
+  drain(table);
+  table.acquire(2, [want(300, 301, read)], false, true);
+  table.acquire(2, [want(310, 311, read)], false, true);
+  table.hurry(2, 2);
+  expect([drain(table), table.patient]).toEqual([['1 revoke 310..311=3>1'], 1]);
+  table.release(1, [change(310, 311, write, read)], 0, 0);
+  expect(drain(table)).toEqual(['2 granted 310..311=0>1']);
+  // What was answered meanwhile, and what was never asked.
+  table.hurry(2, 2);
+  table.hurry(2, 77);
+  expect([drain(table), table.patient]).toEqual([[], 1]);
+  // Behind a release that waits for its batch.
+  table.acquire(2, [want(500, 501, write)]);
+  drain(table);
+  table.release(2, [change(500, 501, write, none)], 1, 0);
+  table.acquire(2, [want(320, 321, read)], false, true);
+  table.hurry(2, 3);
+  expect(drain(table)).toEqual([]);
+  table.applied(2, 1, false);
+  expect([drain(table), table.patient]).toEqual([['1 revoke 320..321=3>1'], 1]);
+});

@@ -246,6 +246,32 @@ test('gaps between what a client holds are filled, some thousand at a time', asy
   expect(rounds).toBe(2);
 });
 
+test('what is missing in more ranges than a reply names comes in several', { timeout: 60_000 }, async () => {
+  const test = new TestServer({ sessionRangesMax: 100_000 });
+  const client = await test.mount();
+  const index = (from: number, to: number, mode: Mode): Want => ({
+    tree: 5,
+    start: { objectid: 256, type: 96, offset: from },
+    end: { objectid: 256, type: 96, offset: to },
+    mode,
+    flags: 0,
+  });
+  // Every other one is only to be raised, which needs no page.
+  const count = 20_000;
+  for (let first = 0; first < count; first += 4_000) {
+    const wants: Want[] = [];
+    for (let at = first; at < first + 4_000; at++) wants.push(index(at, at + 1, at % 2 === 0 ? read : write));
+    await client.acquire(wants);
+  }
+  const sizes: number[] = [];
+  for (let size = 1; size > 0; ) {
+    const { fields } = await client.acquire([index(0, count, write)]);
+    size = fields.grants.length;
+    sizes.push(size);
+  }
+  expect(sizes).toEqual([8192, count / 2 - 8192, 0]);
+});
+
 test('a revoke follows the reply that granted, on the stream', async () => {
   let reads = 0;
   const gate: { open: () => void } = { open: () => {} };

@@ -46,6 +46,7 @@ const fields: { [Name in MessageName]: FieldsOf<Name> } = {
   },
   sync: { batch: 9 },
   readData: { extents: [{ tree: 5, ino: 257, offset: 2 ** 45, length: 4096 }] },
+  hurry: { patience: 7 },
   statfs: {},
   ping: {},
   goodbye: { errno: 71, text: 'bye' },
@@ -53,7 +54,7 @@ const fields: { [Name in MessageName]: FieldsOf<Name> } = {
 };
 
 const replies: {
-  [Name in MessageName]: Name extends 'revoke' | 'release' | 'closed' | 'done' | 'goodbye'
+  [Name in MessageName]: Name extends 'revoke' | 'release' | 'closed' | 'done' | 'hurry' | 'goodbye'
     ? null
     : ReplyOf<never> | object;
 } = {
@@ -85,6 +86,7 @@ const replies: {
   release: null,
   closed: null,
   done: null,
+  hurry: null,
   batch: { applied: 1, durable: 0, refused: { index: 2, errno: 17, text: 'name exists' } },
   sync: { durable: 4 },
   readData: { lengths: [1, 2, 3] },
