@@ -217,6 +217,10 @@ export class SimulatedKernel implements KernelCache {
     this.#queueInode(node, start, end);
   }
 
+  carried(): null {
+    return null;
+  }
+
   settled(): Promise<void> {
     return this.#runBatch() ?? Promise.resolve();
   }

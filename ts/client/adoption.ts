@@ -27,6 +27,7 @@ import {
 } from '../wire/message.ts';
 import type { Core } from './core.ts';
 import type { ByteRange, FileState } from './file_state.ts';
+import { dropItems } from './giver.ts';
 import { itemIsSound } from './item_check.ts';
 
 const SECTOR = 4096;
@@ -117,9 +118,21 @@ function adoptPage(core: Core, granted: RangeForest<Mode>, entry: PageEntry, byt
   const { tree } = entry;
   for (const gap of core.held.missing(entry, Mode.read)) {
     granted.forEachIn(gap, (from, to) => {
+      dropOlder(core, tree, from, to);
       adoptItems(core, page, view, tree, from, to);
     });
   }
+}
+
+/**
+ * What was given up a moment ago may still have its items here (giver.ts), some of which are not there any more. The item
+ * of an inode stays if its other half is held.
+ */
+function dropOlder(core: Core, tree: number, start: Key, to: Key): void {
+  const isHalf = to.type === ItemType.inodeItem && to.offset === DERIVED;
+  const isOtherHeld = isHalf && core.held.holds(tree, to.objectid, to.type, to.offset, Mode.read);
+  const end = isOtherHeld ? { ...to, offset: 0 } : to;
+  if (compareKey(start, end) < 0) dropItems(core, { tree, start, end });
 }
 
 function adoptItems(core: Core, page: ItemPage, view: DataView, tree: number, from: Key, to: Key): void {

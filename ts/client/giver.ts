@@ -216,7 +216,7 @@ export class Giver {
     if (isDirty && !writeBack.isAllSent) await writeBack.whenApplied(place);
     if (!isLost && this.#lossesGiven !== null) await this.#lossesGiven;
     if (core.ended === 0) {
-      for (const range of gone) dropItems(core, range);
+      for (const range of gone) dropGone(core, range);
       dropData(core, gone);
       const now = this.#sinceLowered(changes);
       if (place <= writeBack.appliedPlace) this.release(now, ranges);
@@ -244,9 +244,10 @@ export class Giver {
     this.#send(changes, open, early.afterBatch);
     this.#early.add(early);
     const isApplied = await writeBack.whenApplied(place);
+    if (early.isVoid && isApplied) await this.#lossesGiven;
+    // Not before: one that is sent again first takes out of this what it tells.
     this.#early.delete(early);
     if (!early.isVoid || !isApplied) return;
-    await this.#lossesGiven;
     countTransition(Transition.releasedAgain);
     // It tells what was given up since too. Once more that could meet a newer grant.
     for (const later of this.#early) later.changes = without(later.changes, early.changes);
@@ -270,8 +271,8 @@ export class Giver {
   }
 
   /**
-   * Lowers the grants, in the very turn in which the kernel is found to have no page of them: repeats the invalidation
-   * of pages until no READ was answered meanwhile.
+   * Lowers the grants, in the very turn in which the kernel is found to have no page of them, nor a name that a rename
+   * has taken along: repeats the invalidation of pages until no READ was answered meanwhile.
    *
    * @param timesGiven - how often pages had been given when the first invalidation began.
    * @returns what was lowered, and whether READs are held back, which must end now.
@@ -285,6 +286,11 @@ export class Giver {
     let isHolding = false;
     for (;;) {
       await this.#whenBetweenCalls(ranges);
+      const carried = core.kernel.carried();
+      if (carried !== null && core.ended === 0) {
+        await carried;
+        continue;
+      }
       const late = this.#latePages(ranges, since);
       if (late.length === 0 || core.ended !== 0 || isPlanted('late-pages')) break;
       since = core.timesGiven;
@@ -548,6 +554,11 @@ function isWithin(clock: Clock, promise: Promise<unknown>, ms: number): Promise<
       resolve(true);
     });
   });
+}
+
+/** Forgets the items of a range that was given up some time ago; of what was granted anew since they stay. */
+function dropGone(core: Core, range: TreeRange): void {
+  for (const piece of core.held.missing(range, Mode.read)) dropItems(core, piece);
 }
 
 /** Forgets the items of a range; an extent that reaches over an end keeps its part outside. */

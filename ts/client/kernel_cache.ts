@@ -37,6 +37,12 @@ export interface KernelCache {
    */
   settled(): Promise<void>;
 
+  /**
+   * Resolves when the kernel has been told of names that renames took along while they were being forgotten; null if
+   * there are none.
+   */
+  carried(): Promise<void> | null;
+
   /** Whether the kernel holds a reference on the node (it was looked up and not forgotten yet). */
   isReferenced(node: number): boolean;
 
@@ -60,6 +66,7 @@ export const NO_KERNEL: KernelCache = {
   forgetAttributes: () => {},
   forgetBytes: () => {},
   settled: () => Promise.resolve(),
+  carried: () => null,
   isReferenced: () => false,
   hasPages: () => false,
   isWriting: () => false,

@@ -74,6 +74,8 @@ export interface Operation {
   isPatient: boolean;
   /** Which patient one of its session it is, counted from 1; 0 if it never was one. */
   readonly patience: number;
+  /** Everybody who stood in its way was asked. Who comes to stand there later is asked when it is their turn. */
+  hasAsked: boolean;
   /** What it was given beyond what its session held already. */
   readonly grants: NewGrant[];
 }
@@ -213,8 +215,16 @@ export class GrantTable {
   acquire(session: number, wants: readonly GrantRange[], keeps = false, isPatient = false): Operation {
     const own = this.#own(session);
     const patience = isPatient ? ++own.patiences : 0;
-    const sorted = normalise(wants);
-    const operation = { order: 0, session, wants: sorted, keeps, isPatient, patience, grants: [] };
+    const operation: Operation = {
+      order: 0,
+      session,
+      wants: normalise(wants),
+      keeps,
+      isPatient,
+      patience,
+      hasAsked: false,
+      grants: [],
+    };
     if (own.queue.length > 0) own.queue.push({ kind: 'acquire', operation });
     else this.#enter(operation);
     const isQueued = own.queue.length > 0;
@@ -635,9 +645,12 @@ export class GrantTable {
   #try(operation: Operation): void {
     const own = this.#own(operation.session);
     let blocked = wantsUnannounced(own, operation);
+    let isBehind = false;
     for (const want of operation.wants) {
       for (const piece of own.held.missing(want, want.mode)) {
-        if (!this.#clear(operation, { ...piece, mode: want.mode })) blocked = true;
+        const stands = this.#clear(operation, { ...piece, mode: want.mode });
+        if (stands !== 'free') blocked = true;
+        if (stands === 'behind') isBehind = true;
       }
       // What the session is about to lose it must be given anew, behind those who asked for it.
       own.revoking.forEachIn(want, (start, end, newMode) => {
@@ -646,6 +659,7 @@ export class GrantTable {
         return !blocked;
       });
     }
+    operation.hasAsked ||= !isBehind;
     if (blocked) return;
     this.#giveAll(own, operation);
     this.#forget(operation);
@@ -661,29 +675,48 @@ export class GrantTable {
     this.#outputs.push({ kind: 'granted', operation });
   }
 
-  /** Whether nobody stands in the way of `piece`; asks the holders that do. */
-  #clear(operation: Operation, piece: GrantRange): boolean {
+  /**
+   * How an operation stands with a piece that it lacks; asks the holders that are in its way.
+   *
+   * @returns `behind`: others come first; `asked`: it is held, and its holders know.
+   */
+  #clear(operation: Operation, piece: GrantRange): 'free' | 'behind' | 'asked' {
     // Those before a keeper may wait for what it keeps.
     const isKeeper = operation.keeps && this.#keeper === operation.session;
     if (!isKeeper && this.#waiters.conflictBefore(operation.order, operation.session, piece, piece.mode))
-      return false;
+      return 'behind';
+    const { tree } = piece;
     const inTheWay: { session: number; start: Key; end: Key }[] = [];
-    this.#holders.forEachIn(piece, (start, end, holders) => {
+    const mayWait = this.#holders.forEachIn(piece, (start, end, holders) => {
       if (!modesConflict(holders.mode, piece.mode)) return true;
       for (const session of holders.sessions) {
-        if (session !== operation.session) inTheWay.push({ session, start, end });
+        if (session === operation.session) continue;
+        // With a thousand readers each that gives way would have all others looked at again.
+        if (operation.hasAsked && this.#isAsked(session, { tree, start, end, mode: piece.mode }))
+          return false;
+        inTheWay.push({ session, start, end });
       }
       return true;
     });
     for (const { session, start, end } of inTheWay) {
       const holder = this.#own(session);
-      holder.held.forEachIn({ tree: piece.tree, start, end }, (from, to, held) => {
-        const range = { tree: piece.tree, start: from, end: to };
-        this.#askBack(holder, { ...range, mode: modeBeside(held, piece.mode) });
+      holder.held.forEachIn({ tree, start, end }, (from, to, held) => {
+        this.#askBack(holder, { tree, start: from, end: to, mode: modeBeside(held, piece.mode) });
         return true;
       });
     }
-    return inTheWay.length === 0;
+    return mayWait && inTheWay.length === 0 ? 'free' : 'asked';
+  }
+
+  /** Whether all that stands in the way of `piece` was asked back of a holder. */
+  #isAsked(session: number, piece: GrantRange): boolean {
+    const { held, revoking } = this.#own(session);
+    return held.forEachIn(piece, (start, end, mode) => {
+      const left = modeBeside(mode, piece.mode);
+      return revoking.forEachPiece({ tree: piece.tree, start, end }, (_from, _to, asked) => {
+        return asked !== undefined && modeSatisfies(left, asked);
+      });
+    });
   }
 
   /** Notes that `range` is wanted back down to its mode, and sends a revoke for what was not asked back yet. */
@@ -748,11 +781,13 @@ export class GrantTable {
   #lower(own: SessionGrants, ranges: readonly ModeChange[]): void {
     for (const range of ranges) {
       if (range.oldMode === range.newMode) continue;
-      const pieces: TreeRange[] = [];
+      let pieces: TreeRange[] = [];
       own.held.forEachIn(range, (start, end, held) => {
         if (held === range.oldMode) pieces.push({ tree: range.tree, start, end });
         return true;
       });
+      // Its sender cannot know of what no reply has told yet.
+      for (const operation of own.unannounced) pieces = withoutNew(pieces, operation.grants, range.oldMode);
       countTransition(pieces.length > 0 ? Transition.releaseCounted : Transition.releaseStale);
       for (const piece of pieces) this.#hold(own, piece, range.newMode);
       // Should a reply that is being made fail, its session must not fall back to what it has given up meanwhile.
@@ -789,6 +824,24 @@ function wantsUnannounced(own: SessionGrants, operation: Operation): boolean {
     }
   }
   return false;
+}
+
+/** The parts of `pieces` that were not newly given in `mode` by `grants`. */
+function withoutNew(pieces: TreeRange[], grants: readonly NewGrant[], mode: Mode): TreeRange[] {
+  let left = pieces;
+  for (const grant of grants) {
+    if (grant.mode !== mode || grant.before === mode) continue;
+    left = left.flatMap((piece) => (rangesOverlap(piece, grant) ? outside(piece, grant) : [piece]));
+  }
+  return left;
+}
+
+/** The parts of a range before and behind another one. */
+function outside(range: TreeRange, other: TreeRange): TreeRange[] {
+  const parts: TreeRange[] = [];
+  if (compareKey(range.start, other.start) < 0) parts.push({ ...range, end: other.start });
+  if (compareKey(other.end, range.end) < 0) parts.push({ ...range, start: other.end });
+  return parts;
 }
 
 /** Notes a release in what grants would fall back to. */

@@ -56,8 +56,8 @@ export class Holder {
   }
 
   /** Visits the parts of `range` that are held in any mode. */
-  forEachIn(range: TreeRange, visit: (start: Key, end: Key, mode: Mode) => boolean | undefined): void {
-    this.#held.forEachIn(range, visit);
+  forEachIn(range: TreeRange, visit: (start: Key, end: Key, mode: Mode) => boolean | undefined): boolean {
+    return this.#held.forEachIn(range, visit);
   }
 
   /** Visits the parts of `range`, those that are not held with undefined. */

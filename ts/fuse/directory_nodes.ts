@@ -119,12 +119,17 @@ export class DirectoryNodes {
     nodes?.push(...nodes.splice(nodes.indexOf(node), 1));
   }
 
-  /** The kernel takes what it has at a place for removed. @param owner - what has really gone there; 0 if no directory. */
-  removed(parent: number, hash: number, owner: number): void {
-    const node = this.nodeAt(parent, hash);
-    if (node === 0) return;
+  /**
+   * The kernel takes what it has at a place for removed.
+   *
+   * @param owner - what has really gone there; 0 if no directory. @param seen - what the thread that asks was given there,
+   *   0 if it did not ask: another thread may have been given something else since, which the kernel has discarded.
+   */
+  removed(parent: number, hash: number, owner: number, seen: number): void {
+    for (const node of [this.nodeAt(parent, hash), seen]) {
+      if (node !== 0 && this.#places.has(node) && this.ownerOf(node) !== owner) this.#dead.add(node);
+    }
     this.#there.delete(keyOf(parent, hash));
-    if (this.ownerOf(node) !== owner) this.#dead.add(node);
   }
 
   /** The kernel has forgotten a node of any kind. @returns the client's node if it has no other of it, else 0. */

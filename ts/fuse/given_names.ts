@@ -105,6 +105,12 @@ export class GivenNames {
     return node;
   }
 
+  /** Takes a name out if it was given before `second`. */
+  removeOlder(dir: number, bytes: Uint8Array, start: number, length: number, second: number): void {
+    const slot = this.findSlot(dir, nameHash(bytes, start, length), bytes, start, length);
+    if (slot !== NONE && this.seconds[this.index[slot]! - 1]! < second) this.removeAt(slot);
+  }
+
   /**
    * Takes out every name of `dir` whose hash is in `[hashStart, hashEnd)` and calls `visit` with each.
    *

@@ -72,6 +72,8 @@ interface Batch {
   isEveryName: boolean;
   readonly barriers: Set<number>;
   readonly inodes: InodeList;
+  /** Called when the names have been told. */
+  readonly onNamesTold: (() => void)[];
 }
 
 export interface KernelCacheParts {
@@ -104,6 +106,8 @@ export class DriverKernelCache implements KernelCache {
   private batch: Batch = emptyBatch();
   private batchQueued = false;
   private told: Promise<void> | null = null;
+  /** Names that renames took along, of which the kernel is being told. */
+  private readonly carrying = new Set<Promise<void>>();
   /** Directories in which names are being told of, and how often. */
   private readonly telling = new Map<number, number>();
   private givenUp = 0;
@@ -214,8 +218,16 @@ export class DriverKernelCache implements KernelCache {
       this.given.note(dir, bytes, start, length, attr.node, this.seconds());
       return;
     }
-    this.given.remove(dir, bytes, start, length);
+    this.notKept(dir, bytes, start, length);
     if (isDirectory(attr)) this.directories.expire(attr.node, bytes.slice(start, start + length));
+  }
+
+  /**
+   * A reply gives a name, found or not, for the moment only. A reply of the last seconds that said otherwise may still be
+   * about to be stored, so what it gave is remembered on.
+   */
+  notKept(dir: number, bytes: Uint8Array, start: number, length: number): void {
+    this.given.removeOlder(dir, bytes, start, length, this.seconds() - RECENT_SECONDS);
   }
 
   /** LINK, or CREATE of what was there, was answered with a file; see recent_links.ts. */
@@ -270,18 +282,28 @@ export class DriverKernelCache implements KernelCache {
   /**
    * A reply confirms that a directory was removed: the kernel forgets it by itself.
    *
-   * @param removed - the client's node of what had the name.
+   * @param removed - the client's node of what had the name. @param seen - the kernel's node that its thread was given
+   *   for it, or 0.
    */
-  tookDirectory(dir: number, bytes: Uint8Array, start: number, length: number, removed: number): void {
+  tookDirectory(
+    dir: number,
+    bytes: Uint8Array,
+    start: number,
+    length: number,
+    removed: number,
+    seen: number,
+  ): void {
     this.given.remove(dir, bytes, start, length);
-    if (!isPlanted('removed-directories-stay'))
-      this.directories.removed(dir, nameHash(bytes, start, length), removed);
+    if (isPlanted('removed-directories-stay')) return;
+    this.directories.removed(dir, nameHash(bytes, start, length), removed, seen);
   }
 
   /**
-   * A reply confirms a rename: the kernel moves what it holds of the old name to the new one.
+   * A reply confirms a rename: the kernel moves what it holds of the old name to the new one, with its timeout. Where no
+   * grant covers the new name, or the old one is just being forgotten, it must be told of the new one, behind the lock.
    *
-   * @param replaced - the client's node of what had the new name; 0 if nothing.
+   * @param replaced - the client's node of what had the new name; 0 if nothing. @param seen - as for `tookDirectory`.
+   * @param isLasting - whether the kernel may keep the new name.
    */
   movedName(
     sourceDir: number,
@@ -292,16 +314,34 @@ export class DriverKernelCache implements KernelCache {
     targetStart: number,
     targetLength: number,
     replaced: number,
+    seen: number,
+    isLasting: boolean,
   ): void {
     const sourceHash = nameHash(bytes, sourceStart, sourceLength);
     const targetHash = nameHash(bytes, targetStart, targetLength);
-    if (!isPlanted('removed-directories-stay')) this.directories.removed(targetDir, targetHash, replaced);
+    if (!isPlanted('removed-directories-stay')) {
+      this.directories.removed(targetDir, targetHash, replaced, seen);
+    }
     this.directories.move(sourceDir, sourceHash, targetDir, targetHash);
     const node = this.given.remove(sourceDir, bytes, sourceStart, sourceLength);
     this.given.remove(targetDir, bytes, targetStart, targetLength);
-    if (!Number.isNaN(node) && node !== 0) {
+    const isKept = !Number.isNaN(node) && node !== 0;
+    if (isKept && isLasting && !this.directories.isSplit(targetDir)) {
       this.given.note(targetDir, bytes, targetStart, targetLength, node, this.seconds());
+    } else if (isKept || this.isTelling(sourceDir)) {
+      this.carry(targetDir, bytes.subarray(targetStart, targetStart + targetLength));
     }
+  }
+
+  private carry(dir: number, name: Uint8Array): void {
+    this.queueName(dir, name, true);
+    const told = new Promise<void>((resolve) => this.batch.onNamesTold.push(resolve));
+    this.carrying.add(told);
+    void told.then(() => this.carrying.delete(told));
+  }
+
+  carried(): Promise<void> | null {
+    return this.carrying.size === 0 ? null : Promise.all(this.carrying).then(() => {});
   }
 
   // ---- what the client takes back ----
@@ -481,6 +521,7 @@ export class DriverKernelCache implements KernelCache {
     }
     deadline.cancel();
     if (!isGivenUp) this.toldNames(directories);
+    for (const onTold of batch.onNamesTold) onTold();
   }
 
   private toldNames(directories: ReadonlySet<number>): void {
@@ -560,7 +601,13 @@ function isDirectory(attr: AttrOut): boolean {
 }
 
 function emptyBatch(): Batch {
-  return { names: new NameList(), isEveryName: false, barriers: new Set(), inodes: new InodeList() };
+  return {
+    names: new NameList(),
+    isEveryName: false,
+    barriers: new Set(),
+    inodes: new InodeList(),
+    onNamesTold: [],
+  };
 }
 
 /** A moment by which something should be done. */

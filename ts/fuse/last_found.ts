@@ -15,6 +15,9 @@ const NAME_MAX = 255;
 /** What a thread found. One object a thread, filled anew each time. */
 class Found {
   dir = 0;
+  /** The directory and what was found as the kernel numbers them; the latter only of a directory, else 0. */
+  kernelDir = 0;
+  kernelNode = 0;
   node = 0;
   length = 0;
   readonly bytes: Uint8Array = new Uint8Array(NAME_MAX);
@@ -41,8 +44,18 @@ export class LastFound {
     return null;
   }
 
-  /** The thread that asks finds `node`. */
-  note(request: RequestView, node: number): void {
+  /** The directory, as the kernel numbers it, that the thread which asks was given for a name, if that was the last one. */
+  directoryAt(request: RequestView, kernelDir: number, start: number, length: number): number {
+    const found = this.#threads.get(request.pid);
+    if (found === undefined || found.kernelDir !== kernelDir || found.length !== length) return 0;
+    for (let index = 0; index < length; index++) {
+      if (found.bytes[index] !== request.bytes[start + index]) return 0;
+    }
+    return found.kernelNode;
+  }
+
+  /** The thread that asks finds `node`. @param kernelNode - of a directory, as the kernel numbers it. */
+  note(request: RequestView, node: number, kernelNode: number): void {
     const { pid, bytes, nameStart, nameLength } = request;
     let found = this.#threads.get(pid);
     if (found === undefined) {
@@ -51,6 +64,8 @@ export class LastFound {
       this.#threads.set(pid, found);
     }
     found.dir = request.node;
+    found.kernelDir = request.kernelNode;
+    found.kernelNode = kernelNode;
     found.node = node;
     found.length = nameLength;
     // One by one: names are short, and a view for `set` would be garbage.

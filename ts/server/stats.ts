@@ -48,7 +48,14 @@ export interface ServerStats extends MessageReport {
     silentMs: number;
     readOnly: boolean;
   }[];
-  grants: { ranges: number; waiting: number; patient: number; revokes: number; keepings: number; openInodes: number };
+  grants: {
+    ranges: number;
+    waiting: number;
+    patient: number;
+    revokes: number;
+    keepings: number;
+    openInodes: number;
+  };
   /** Operations that wait, the oldest first. */
   waits: WaitReport[];
   /** How long operations waited for their grants. */

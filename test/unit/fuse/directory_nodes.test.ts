@@ -80,17 +80,21 @@ describe('nodes of directories', () => {
 
   it('are dead once the kernel takes them for removed, if it was another one', () => {
     give(7, 2);
-    nodes.removed(2, HASH, 7);
+    nodes.removed(2, HASH, 7, 0);
     expect(give(7, 2)).toBe(7);
-    nodes.removed(2, HASH, 8);
+    nodes.removed(2, HASH, 8, 0);
     expect([nodes.find(7, 2), nodes.nodeAt(2, HASH)]).toEqual([0, 0]);
     const second = give(7, 2);
     expect([second, nodes.isSplit(7)]).toEqual([FIRST_SPARE_NODE, true]);
     // Another one with the same name, and nothing at all in its place.
-    nodes.removed(2, HASH, 0);
+    nodes.removed(2, HASH, 0, 0);
     const third = give(7, 2);
     expect([third > second, all(7)]).toEqual([true, [7, second, third]]);
     expect([nodes.forget(second), nodes.forget(third)]).toEqual([0, 0]);
+    // What the thread was given counts, whatever was given to another one since.
+    give(9, 2);
+    nodes.removed(2, HASH, 9, 7);
+    expect([nodes.find(9, 2), nodes.find(7, 2)]).toEqual([9, 0]);
     // Only the dead one is left.
     expect([nodes.find(7, 2), nodes.forget(7), nodes.find(7, 2), nodes.isSplit(7)]).toEqual([0, 7, 7, false]);
   });

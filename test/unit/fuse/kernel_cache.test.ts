@@ -104,7 +104,7 @@ describe('the kernel cache', () => {
     give(1, 'a', 10);
     give(2, 'victim', 11);
     const names = Buffer.from('avictim');
-    kernel.movedName(1, 2, names, 0, 1, 1, 6, 11);
+    kernel.movedName(1, 2, names, 0, 1, 1, 6, 11, 0, true);
     give(1, 'removed', 12);
     kernel.tookName(1, Buffer.from('removed'), 0, 7);
     now += 60;
@@ -112,6 +112,44 @@ describe('the kernel cache', () => {
     kernel.forgetNames(2, 0, EVERY_HASH);
     await kernel.settled();
     expect(driver.told).toEqual(['name 2 victim expire']);
+  });
+
+  it('tells of names that a rename takes along while they are forgotten, or to where none may be kept', async () => {
+    const names = Buffer.from('az');
+    give(1, 'a', 10);
+    now += 60;
+    driver.blocks = (note) => note === 'name 1 a expire';
+    kernel.forgetNames(1, 0, EVERY_HASH);
+    const settled = kernel.settled();
+    await Promise.resolve();
+    expect(kernel.carried()).toBeNull();
+    // It has the lock for which the name waits.
+    kernel.movedName(1, 1, names, 0, 1, 1, 1, 0, 0, true);
+    const carried = kernel.carried();
+    expect(carried).not.toBeNull();
+    await moment();
+    expect(driver.told.splice(0)).toEqual(['name 1 a expire', 'name 1 z expire']);
+    driver.unblock();
+    await Promise.all([settled, carried]);
+    expect(kernel.carried()).toBeNull();
+
+    give(2, 'a', 11);
+    kernel.movedName(2, 3, names, 0, 1, 1, 1, 0, 0, false);
+    await kernel.carried();
+    expect(driver.told).toEqual(['name 3 z expire']);
+  });
+
+  it('remembers a name that was given a moment ago when it is given for the moment only', async () => {
+    give(1, 'a', 10);
+    const attr = new AttrOut();
+    attr.node = 10;
+    attr.mode = 0o100644;
+    kernel.giveEntry(1, Buffer.from('a'), 0, 1, attr);
+    kernel.notKept(1, Buffer.from('a'), 0, 1);
+    expect(kernel.namesGiven).toBe(1);
+    now += 60;
+    kernel.notKept(1, Buffer.from('a'), 0, 1);
+    expect(kernel.namesGiven).toBe(0);
   });
 
   it('tells names before inodes, and waits for them', async () => {

@@ -63,7 +63,8 @@ describe('the request server', () => {
       UNLIMITED_SECONDS,
     ]);
     expect([uncached?.error, uncached?.body.length]).toEqual([-2, 0]);
-    expect(server.counters()).toMatchObject({ nodes: 1, names: 1, requests: { lookup: 3 } });
+    // The answer that may be kept could still be on its way to be stored.
+    expect(server.counters()).toMatchObject({ nodes: 1, names: 2, requests: { lookup: 3 } });
   });
 
   it('says ENOSYS to what it does not know', () => {

@@ -8,7 +8,7 @@
 import { MISS } from '../../client/operations.ts';
 import { Errno } from '../../util/errno.ts';
 import { isPlanted } from '../../util/test_faults.ts';
-import { get64, In, OutBytes, putEntry, S_ISVTX } from '../abi.ts';
+import { get64, In, OutBytes, putEntry, S_IFDIR, S_IFMT, S_ISVTX } from '../abi.ts';
 import { LOOKS_MAX } from '../limits.ts';
 import type { RequestView } from '../request.ts';
 import { ANSWERED, type HandlerContext } from './context.ts';
@@ -20,17 +20,18 @@ export function lookup(context: HandlerContext, request: RequestView): number {
   const result = context.operations.lookup(request.node, context.name(request), attr);
   if (result === -Errno.ENOENT) {
     if (attr.cacheable && !kernel.isSplit(dir)) return negativeEntry(context, request);
-    kernel.tookName(dir, request.bytes, request.nameStart, request.nameLength);
+    kernel.notKept(dir, request.bytes, request.nameStart, request.nameLength);
   }
-  if (result >= 0) {
-    const { node } = attr;
-    const torn = answerTorn(context, request, node);
-    if (torn !== null) return torn;
-    if (!kernel.mayPlace(dir, attr)) return MISS;
-    context.lastFound.note(request, node);
-    kernel.looked(node);
-  }
-  return context.entry(request, result);
+  if (result < 0) return context.status(request, result);
+  const { node } = attr;
+  const torn = answerTorn(context, request, node);
+  if (torn !== null) return torn;
+  if (!kernel.mayPlace(dir, attr)) return MISS;
+  kernel.looked(node);
+  const answered = context.entry(request, result);
+  // The entry was made with the kernel's number.
+  context.lastFound.note(request, node, (attr.mode & S_IFMT) === S_IFDIR ? attr.node : 0);
+  return answered;
 }
 
 /**
@@ -56,7 +57,7 @@ function answerTorn(context: HandlerContext, request: RequestView, node: number)
   // In a sticky directory the kernel must know what is replaced, to check the right to it.
   const isAbsent = answer === 'absent' && (request.uid === 0 || !isSticky(context, request.node));
   const errno = isAbsent ? Errno.ENOENT : Errno.ESTALE;
-  kernel.tookName(request.kernelNode, request.bytes, request.nameStart, request.nameLength);
+  kernel.notKept(request.kernelNode, request.bytes, request.nameStart, request.nameLength);
   context.replies.status(request.uniqueLow, request.uniqueHigh, -errno);
   return ANSWERED;
 }
@@ -114,13 +115,16 @@ export function unlink(context: HandlerContext, request: RequestView): number {
 }
 
 export function rmdir(context: HandlerContext, request: RequestView): number {
-  const { operations, kernel } = context;
+  const { operations, kernel, lastFound } = context;
   const { node, kernelNode, bytes, nameStart, nameLength } = request;
+  const seen = lastFound.directoryAt(request, kernelNode, nameStart, nameLength);
+  const believed = [kernel.directoryAt(kernelNode, bytes, nameStart, nameLength), kernel.ownerOf(seen)];
   const victim = nodeAt(context, node, context.name(request));
-  const believed = kernel.directoryAt(kernelNode, bytes, nameStart, nameLength);
   if (mustLookAgain(context, request, believed, victim)) return ANSWERED;
   const result = operations.rmdir(node, context.name(request));
-  if (result >= 0) kernel.tookDirectory(kernelNode, bytes, nameStart, nameLength, Math.max(0, victim));
+  if (result >= 0) {
+    kernel.tookDirectory(kernelNode, bytes, nameStart, nameLength, Math.max(0, victim), seen);
+  }
   return context.status(request, result);
 }
 
@@ -139,10 +143,10 @@ function nodeAt({ operations, otherAttr }: HandlerContext, dir: number, name: Ui
 function mustLookAgain(
   context: HandlerContext,
   request: RequestView,
-  believed: number,
+  believed: readonly number[],
   victim: number,
 ): boolean {
-  if (believed === 0 || victim < 0 || victim === believed) return false;
+  if (victim < 0 || believed.every((node) => node === 0 || node === victim)) return false;
   if (isPlanted('removed-directories-stay')) return false;
   if (context.staleRetries.errnoFor(request) !== Errno.ESTALE) return false;
   context.replies.status(request.uniqueLow, request.uniqueHigh, -Errno.ESTALE);
@@ -166,15 +170,24 @@ function renameWith(
   kernelTarget: number,
   flags: number,
 ): number {
-  const { operations, kernel } = context;
+  const { operations, kernel, lastFound, attr } = context;
   const { node, kernelNode, bytes, nameStart, nameLength, secondStart, secondLength } = request;
   const targetDir = kernel.ownerOf(kernelTarget);
-  const victim = nodeAt(context, targetDir, context.second(request));
-  const believed = kernel.directoryAt(kernelTarget, bytes, secondStart, secondLength);
+  const seen = lastFound.directoryAt(request, kernelTarget, secondStart, secondLength);
+  const believed = [kernel.directoryAt(kernelTarget, bytes, secondStart, secondLength), kernel.ownerOf(seen)];
+  const isKnown = believed.some((known) => known !== 0);
+  const victim = isKnown ? nodeAt(context, targetDir, context.second(request)) : 0;
   if (mustLookAgain(context, request, believed, victim)) return ANSWERED;
+  // What the kernel would move must be what moves, or a program inside it were in another place.
+  const moved = kernel.directoryAt(kernelNode, bytes, nameStart, nameLength);
+  if (moved !== 0) {
+    const source = nodeAt(context, node, context.name(request));
+    if (mustLookAgain(context, request, [moved], source)) return ANSWERED;
+  }
   const result = operations.rename(node, context.name(request), targetDir, context.second(request), flags);
   if (result >= 0) {
     const replaced = Math.max(0, victim);
+    const isLasting = operations.lookup(targetDir, context.second(request), attr) === 0 && attr.cacheable;
     kernel.movedName(
       kernelNode,
       kernelTarget,
@@ -184,6 +197,8 @@ function renameWith(
       secondStart,
       secondLength,
       replaced,
+      seen,
+      isLasting,
     );
   }
   return context.status(request, result);
