@@ -6,7 +6,7 @@
 
 import { Errno } from '../util/errno.ts';
 import { CorruptionError, FsError, ProtocolError } from '../util/errors.ts';
-import { WANTS_MAX } from '../util/limits.ts';
+import { PATIENT_MAX, WANTS_MAX } from '../util/limits.ts';
 import { compareKey, inodeRange, type TreeRange } from '../util/range.ts';
 import { type Acquire, Mode, type ModeChange, type Want, WantFlags } from '../wire/message.ts';
 import type { Peer } from '../wire/peer.ts';
@@ -20,6 +20,8 @@ import type { Missing } from './missing.ts';
 interface Flight {
   readonly asked: Acquire;
   readonly done: Promise<number>;
+  /** An operation waits for it. */
+  isNeeded: boolean;
 }
 
 /** An acquire that is being put together. */
@@ -160,6 +162,7 @@ export class Fetcher {
           ),
       );
       if (!bringsAll) continue;
+      flight.isNeeded = true;
       this.#peer.notify('hurry', { patience });
       return done;
     }
@@ -220,6 +223,8 @@ export class Fetcher {
 
   /** Asks for what was just given away, without taking it from anybody. */
   wantBack(wants: readonly Want[]): void {
+    // Some may wait for a batch and not be counted by the server yet; it ends the oldest of the others.
+    if (this.#patient.size >= 2 * PATIENT_MAX) return;
     const gathering = newGathering();
     gathering.wants.push(...wants);
     gathering.wantsData = true;
@@ -237,7 +242,7 @@ export class Fetcher {
       inodesWanted: gathering.inodes > 0 ? { tree: gathering.inodeTree, count: gathering.inodes } : null,
       dataBytesWanted: this.#dataWanted(gathering),
     };
-    const flight = { asked, done: gathering.done };
+    const flight: Flight = { asked, done: gathering.done, isNeeded: !isPatient };
     if (isPatient) this.#patient.set(flight, ++this.#patiences);
     else this.#inFlight.add(flight);
     const end = (): void => {
@@ -250,7 +255,7 @@ export class Fetcher {
         onReply: (reply) => {
           end();
           // Operations that wait for this run before anything of it is given back.
-          core.grantsArrived();
+          if (flight.isNeeded) core.grantsArrived();
           this.#guard(() => {
             this.#options.onAdopted(adoptReply(core, asked, reply.fields, reply.body));
           });

@@ -31,7 +31,7 @@ import { inodeMode, inodeSize, isDirectory } from '../item/inode_item.ts';
 import { DERIVED, ItemType } from '../item/key.ts';
 import type { Clock } from '../util/clock.ts';
 import { type DurationReport, Durations } from '../util/durations.ts';
-import { OPEN_INODES_MAX, RANGES_MAX } from '../util/limits.ts';
+import { OPEN_INODES_MAX, PATIENT_WANTS_MAX, RANGES_MAX } from '../util/limits.ts';
 import { compareKey, type Key, rangesOverlap, type TreeRange } from '../util/range.ts';
 import { RangeForest } from '../util/range_map.ts';
 import { isPlanted } from '../util/test_faults.ts';
@@ -41,7 +41,7 @@ import type { Core } from './core.ts';
 import type { FileState } from './file_state.ts';
 import { logFile } from './file_writer.ts';
 import { endOfInode, forgetContent, forgetRanges } from './kernel_forget.ts';
-import { CONTENDED_WHOLE_BYTES, LOOKED_SWEEP_MS, TENURE_MS, WANTED_BACK_MAX } from './limits.ts';
+import { CONTENDED_WHOLE_BYTES, LOOKED_SWEEP_MS, TENURE_MS } from './limits.ts';
 import { ROOT_NODE } from './node_id.ts';
 
 /** How long the kernel may take to forget pages while READs are held back, milliseconds. */
@@ -123,7 +123,8 @@ export class Giver {
       if (!nodes.has(firstNode(core, change))) continue;
       wants.push({ tree, start, end, mode: Mode.read, flags: WantFlags.patient });
     }
-    if (wants.length > 0 && wants.length <= WANTED_BACK_MAX) core.wantBack(wants);
+    // What lies in many pieces is not worth it.
+    if (wants.length > 0 && wants.length <= PATIENT_WANTS_MAX) core.wantBack(wants);
   }
 
   /** Brings the ranges down to their modes. Resolves when the release is sent. @returns what was given. */

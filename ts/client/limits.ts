@@ -78,8 +78,6 @@ export const IN_USE_MS = 0.1;
 export const TENURE_MS = 1;
 /** Changes that a reader must have come for one by one before the next one is given to readers early. */
 export const FOLLOWED_MIN = 2;
-/** Ranges that are wanted again at once; of what lies in more pieces nothing is. */
-export const WANTED_BACK_MAX = 32;
 /** Looks of late, each after the inode had been given away, from which on it is wanted again at once; and the most that count. */
 export const RETURNS_MIN = 2;
 export const RETURNS_MAX = 4;

@@ -116,6 +116,8 @@ class SessionGrants {
   deferred: GrantRange[] = [];
   /** In the order of the stream. */
   readonly queue: Queued[] = [];
+  /** Ranges in its releases. */
+  queuedRanges = 0;
   /** Patient operations, the oldest first. */
   readonly patient = new Set<Operation>();
   /** How many there were. */
@@ -170,6 +172,11 @@ export class GrantTable {
   /** The session that keeps what it is given; null if none does. */
   get keeper(): number | null {
     return this.#keeper;
+  }
+
+  /** Ranges in releases of a session that wait for their batches. */
+  queuedRanges(session: number): number {
+    return this.#sessions.get(session)?.queuedRanges ?? 0;
   }
 
   /** Ranges that a session holds. */
@@ -374,6 +381,7 @@ export class GrantTable {
     if (own.queue.length > 0 || afterBatch > own.applied) {
       countTransition(Transition.releaseQueued);
       own.queue.push({ kind: 'release', ranges, afterBatch, refusedSeen });
+      own.queuedRanges += ranges.length;
     } else if (isVoid(own, afterBatch, refusedSeen)) countTransition(Transition.releaseVoid);
     else this.#lower(own, ranges);
     this.#wake();
@@ -390,6 +398,7 @@ export class GrantTable {
         if (first.afterBatch > own.applied) break;
         if (isVoid(own, first.afterBatch, first.refusedSeen)) countTransition(Transition.releaseVoid);
         else this.#lower(own, first.ranges);
+        own.queuedRanges -= first.ranges.length;
       } else this.#enter(first.operation);
       own.queue.shift();
     }
@@ -537,17 +546,18 @@ export class GrantTable {
   /** A session wants something in earnest: what it waits for patiently with a part of that goes first, or ends. */
   #hurryPatient(own: SessionGrants, operation: Operation): void {
     for (const patient of own.patient) {
-      const isMore = patient.wants.some((want) =>
-        operation.wants.some((other) => rangesOverlap(want, other) && !modeSatisfies(want.mode, other.mode)),
-      );
-      const isSame = patient.wants.some((want) =>
-        operation.wants.some((other) => rangesOverlap(want, other)),
-      );
-      if (isMore) {
-        this.#dropPatient(own, patient);
-      } else if (isSame) {
-        this.#hurry(own, patient);
+      let isSame = false;
+      let isMore = false;
+      for (const want of patient.wants) {
+        forEachOverlapping(operation.wants, want, (other) => {
+          isSame = true;
+          isMore = !modeSatisfies(want.mode, other.mode);
+          return !isMore;
+        });
+        if (isMore) break;
       }
+      if (isMore) this.#dropPatient(own, patient);
+      else if (isSame) this.#hurry(own, patient);
     }
   }
 
@@ -597,7 +607,11 @@ export class GrantTable {
   /** Whoever waits for keys of the range may be next. */
   #collect(range: TreeRange): void {
     this.#waiters.collect(range, this.#candidates);
-    if (this.#patient.size > 0) this.#patient.collect(range, this.#patientCandidates);
+    if (this.#patient.size === 0) return;
+    // Who is patient reads, and is looked at when those who wait to write are served.
+    this.#waiters.forEachUncontested(range, Mode.read, (piece) => {
+      this.#patient.collect(piece, this.#patientCandidates);
+    });
   }
 
   /** Takes an operation out of the waiters; those behind it may go on, or must now ask its session. */
@@ -824,6 +838,26 @@ function wantsUnannounced(own: SessionGrants, operation: Operation): boolean {
     }
   }
   return false;
+}
+
+/** Visits those of sorted, disjoint ranges that overlap `range`, until `visit` returns false. */
+function forEachOverlapping(
+  sorted: readonly GrantRange[],
+  range: TreeRange,
+  visit: (other: GrantRange) => boolean,
+): void {
+  let low = 0;
+  let high = sorted.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const { tree, end } = sorted[middle]!;
+    const isBefore = tree < range.tree || (tree === range.tree && compareKey(end, range.start) <= 0);
+    if (isBefore) low = middle + 1;
+    else high = middle;
+  }
+  for (; low < sorted.length && rangesOverlap(sorted[low]!, range); low++) {
+    if (!visit(sorted[low]!)) return;
+  }
 }
 
 /** The parts of `pieces` that were not newly given in `mode` by `grants`. */

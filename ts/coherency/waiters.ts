@@ -85,6 +85,14 @@ export class Waiters<T extends WaitingOperation> {
     return first;
   }
 
+  /** Visits the parts of `range` that no operation wants in a mode that conflicts with `mode`. */
+  forEachUncontested(range: TreeRange, mode: Mode, visit: (piece: TreeRange) => void): void {
+    this.#map.forEachPiece(range, (start, end, waiters) => {
+      const isContested = waiters?.some((waiter) => modesConflict(waiter.mode, mode)) === true;
+      if (!isContested) visit({ tree: range.tree, start, end });
+    });
+  }
+
   /**
    * Puts the operations that want keys of `range` and can be next into `found`: of those that want one key the first, and
    * those behind it up to one that must wait for them. With a thousand that want one key the rest need no look.

@@ -15,6 +15,7 @@ import {
   ACQUIRE_PAGE_BYTES_MAX,
   INODE_NUMBER_MAX,
   OPEN_INODES_MAX,
+  PATIENT_WANTS_MAX,
   RANGES_MAX,
   SPACE_WANTED_MAX,
   WAITERS_MAX,
@@ -145,7 +146,20 @@ function checkWants(state: ServerState, session: Session, asked: Acquire): void 
   if (asked.inodesWanted !== null && (!mayWrite || !trees.includes(asked.inodesWanted.tree))) {
     throw new FsError(Errno.EROFS, 'the file system is read-only');
   }
+  if (asked.wants.some(isPatient)) checkPatience(asked);
   if (state.table.waiting >= WAITERS_MAX) throw new ProtocolError('too many operations wait for grants');
+}
+
+function isPatient({ flags }: Want): boolean {
+  return (flags & WantFlags.patient) !== 0;
+}
+
+/** Both sides count patient acquires: one that is none ends the connection. */
+function checkPatience({ wants, spaceWanted, inodesWanted }: Acquire): void {
+  const isAll = wants.every(({ mode, flags }) => mode === Mode.read && flags === WantFlags.patient);
+  const isMore = spaceWanted > 0 || inodesWanted !== null;
+  if (!isAll || isMore || wants.length > PATIENT_WANTS_MAX)
+    throw new ProtocolError('patience is for few ranges to read');
 }
 
 /**
@@ -190,7 +204,7 @@ function granted(
 ): Promise<Operation> {
   const has = (flag: number): boolean => wants.some((want) => (want.flags & flag) !== 0);
   return new Promise((resolve) => {
-    const operation = state.table.acquire(session.id, needed, has(WantFlags.keep), has(WantFlags.patient));
+    const operation = state.table.acquire(session.id, needed, has(WantFlags.keep), wants.some(isPatient));
     session.operations.add(operation);
     state.whenGranted(operation, () => {
       session.operations.delete(operation);

@@ -5,7 +5,7 @@
 // The inodes that it names as open count from then on (coherency/open_inodes.ts).
 
 import { ProtocolError } from '../util/errors.ts';
-import { OPEN_INODES_ALL_MAX } from '../util/limits.ts';
+import { OPEN_INODES_ALL_MAX, QUEUED_RANGES_MAX } from '../util/limits.ts';
 import type { Release } from '../wire/message.ts';
 import type { Session } from './session.ts';
 import type { ServerState } from './state.ts';
@@ -18,6 +18,9 @@ export function onRelease(state: ServerState, session: Session, release: Release
   for (const inode of release.openInodes) state.openInodes.opened(session.id, inode);
   if (state.openInodes.size > OPEN_INODES_ALL_MAX) throw new ProtocolError('too many open inodes');
   state.table.release(session.id, release.ranges, release.afterBatch, release.refusedSeen);
+  if (state.table.queuedRanges(session.id) > QUEUED_RANGES_MAX) {
+    throw new ProtocolError('too many ranges in releases that wait for a batch');
+  }
   state.revokes.settle(session.id);
   state.deliver();
 }

@@ -163,7 +163,7 @@ export class ServerState {
         if (output.kind === 'granted') {
           const onGranted = this.#granted.get(output.operation);
           this.#granted.delete(output.operation);
-          if (!output.operation.isPatient) this.grantWaits.add(this.waitedMs(output.operation));
+          if (output.operation.patience === 0) this.grantWaits.add(this.waitedMs(output.operation));
           this.#waitingSince.delete(output.operation);
           onGranted?.();
         } else if (output.kind === 'keeps') {

@@ -80,6 +80,10 @@ export const SESSION_RANGES_MAX = 32_768;
 export const WAITERS_MAX = 65_536;
 /** Operations of one session that wait patiently: the oldest ends with nothing when there are more. */
 export const PATIENT_MAX = 16;
+/** Ranges of one such operation. */
+export const PATIENT_WANTS_MAX = 32;
+/** Ranges in releases of one session that wait for the batches that they name. */
+export const QUEUED_RANGES_MAX = 262_144;
 /** Time for which a session may keep what others want from it, to get one operation done, milliseconds. */
 export const KEEP_MS = 1000;
 /** The same for one that was never done in time: a client some seconds away must get through too. */

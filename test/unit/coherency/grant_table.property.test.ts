@@ -26,6 +26,7 @@ type ToClient =
 type ToServer =
   | { kind: 'acquire'; wants: readonly GrantRange[]; isPatient: boolean }
   | { kind: 'release'; ranges: readonly ModeChange[]; afterBatch: number; refusedSeen: number }
+  | { kind: 'hurry'; patience: number }
   | { kind: 'batch'; batch: number; refusedSeen: number };
 
 class Client {
@@ -40,6 +41,7 @@ class Client {
   /** Releases that name a batch which was not answered yet: the server may count their ranges as held. */
   early: { ranges: readonly ModeChange[]; afterBatch: number; isVoid: boolean }[] = [];
   acquires = 0;
+  patiences = 0;
   granted = 0;
 
   send(message: ToServer): void {
@@ -127,7 +129,12 @@ class World {
       mode: this.prng.oneIn(2) ? Mode.read : Mode.write,
     }));
     client.acquires++;
-    client.send({ kind: 'acquire', wants, isPatient: this.prng.oneIn(3) });
+    const isPatient = this.prng.oneIn(3);
+    const modes = isPatient ? wants.map((want) => ({ ...want, mode: Mode.read })) : wants;
+    client.send({ kind: 'acquire', wants: modes, isPatient });
+    if (isPatient) client.patiences++;
+    if (client.patiences > 0 && this.prng.oneIn(3))
+      client.send({ kind: 'hurry', patience: client.patiences - this.prng.below(3) });
   }
 
   /** Something random happens. */
@@ -206,6 +213,7 @@ class World {
     const message = client.outbox.shift();
     if (message === undefined) return false;
     if (message.kind === 'acquire') this.table.acquire(session, message.wants, false, message.isPatient);
+    else if (message.kind === 'hurry') this.table.hurry(session, message.patience);
     else if (message.kind === 'release') {
       this.table.release(session, message.ranges, message.afterBatch, message.refusedSeen);
     } else this.applying.push({ session, batch: message.batch, refusedSeen: message.refusedSeen });

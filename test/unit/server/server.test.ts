@@ -272,6 +272,38 @@ test('what is missing in more ranges than a reply names comes in several', { tim
   expect(sizes).toEqual([8192, count / 2 - 8192, 0]);
 });
 
+test('patience is for few ranges to read, and nothing else', async () => {
+  const { patient, keep } = WantFlags;
+  const many = Array.from({ length: 33 }, (_, at) => want(300 + at, 301 + at, read, patient));
+  const wrong: [Want[], object][] = [
+    [[want(300, 301, write, patient)], {}],
+    [[want(300, 301, read, patient | wide)], {}],
+    [[want(300, 301, read, patient | keep)], {}],
+    [[want(300, 301, read, patient), want(400, 401, read)], {}],
+    [[want(300, 301, read, patient)], { inodesWanted: { tree: 5, count: 5 } }],
+    [[want(300, 301, read, patient)], { spaceWanted: 5 }],
+    [many, {}],
+  ];
+  for (const [wants, more] of wrong) {
+    const test = new TestServer();
+    const client = await test.mount();
+    await expect(client.acquire(wants, more)).rejects.toThrow('patience is for few ranges to read');
+  }
+});
+
+test('releases that wait for a batch are bounded', async () => {
+  const test = new TestServer(
+    {},
+    { before: (operation) => (operation === 'apply' ? new Promise(() => {}) : Promise.resolve()) },
+  );
+  const client = await test.mount();
+  const run = (await client.prepare()).inodeRun!;
+  void client.batch(makeDirectory(run.first, 'sub')).catch(() => {});
+  const ranges = Array.from({ length: 8_000 }, (_, at) => modeChange(300 + at, 301 + at, read, none));
+  for (let count = 0; count < 40; count++) client.release(ranges, 1);
+  await expect(client.peer.request('statfs', {})).rejects.toThrow('too many ranges in releases');
+});
+
 test('a revoke follows the reply that granted, on the stream', async () => {
   let reads = 0;
   const gate: { open: () => void } = { open: () => {} };
