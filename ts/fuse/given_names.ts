@@ -147,8 +147,22 @@ export class GivenNames {
     }
   }
 
-  /** Forgets everything: the kernel was told to ask for every name again. */
-  clear(): void {
+  /** Forgets what was given before `second`: the kernel was told to ask for every name again. */
+  clearOlder(second: number): void {
+    if (this.slots === 0) return;
+    const youngest = (this.tail + this.slots - 1) & (this.capacity - 1);
+    if (this.seconds[youngest]! < second) {
+      this.clear();
+      return;
+    }
+    while (this.slots > 0 && this.seconds[this.tail]! < second) {
+      if (this.lengths[this.tail] !== 0) this.removeAt(this.slotOf(this.tail));
+      this.tail = (this.tail + 1) & (this.capacity - 1);
+      this.slots--;
+    }
+  }
+
+  private clear(): void {
     this.lengths.fill(0);
     this.index.fill(0);
     this.heads.clear();

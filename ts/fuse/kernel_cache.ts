@@ -563,8 +563,12 @@ export class DriverKernelCache implements KernelCache {
     await Promise.all(told);
   }
 
+  /**
+   * The kernel asks for every name again. Those of the last seconds are remembered on: a listing that was just answered
+   * may still be about to be stored, and is taken for newer than this.
+   */
   private expireEveryName(): Promise<number> {
-    this.given.clear();
+    this.given.clearOlder(this.seconds() - RECENT_SECONDS);
     return this.driver.incrementEpoch();
   }
 

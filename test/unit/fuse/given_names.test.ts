@@ -26,6 +26,15 @@ describe('given names', () => {
       if (choice < 13) {
         names.note(dir, padded, 2, name.length, step, step);
         model.set(key(dir, name), step);
+      } else if (choice === 13) {
+        // The step is the second as well.
+        const second = step - random.below(30);
+        names.removeOlder(dir, padded, 2, name.length, second);
+        if ((model.get(key(dir, name)) ?? step) < second) model.delete(key(dir, name));
+      } else if (choice === 14 && random.below(20) === 0) {
+        const second = step - random.below(40);
+        names.clearOlder(second);
+        for (const [known, given] of model) if (given < second) model.delete(known);
       } else if (choice < 19) {
         const node = names.remove(dir, padded, 2, name.length);
         expect(node).toBe(model.get(key(dir, name)) ?? Number.NaN);
@@ -63,7 +72,9 @@ describe('given names', () => {
     const seen: number[] = [];
     names.forEachSince(3, (dir) => seen.push(dir));
     expect(seen).toEqual([15, 13]);
-    names.clear();
+    names.clearOlder(3);
+    expect(names.size).toBe(2);
+    names.clearOlder(6);
     names.forEachSince(0, () => expect.unreachable());
     expect(names.size).toBe(0);
   });
