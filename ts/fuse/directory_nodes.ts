@@ -101,6 +101,11 @@ export class DirectoryNodes {
     this.#there.set(keyOf(parent, hash), node);
   }
 
+  /** A reply gives the kernel something else than a directory at a place, or that nothing is there. */
+  giveOther(parent: number, hash: number): void {
+    if (this.#there.size > 0) this.#there.delete(keyOf(parent, hash));
+  }
+
   /** The node that the kernel has at a place; 0 if none is known. */
   nodeAt(parent: number, hash: number): number {
     const node = this.#there.get(keyOf(parent, hash)) ?? 0;

@@ -71,10 +71,17 @@ export class GivenNames {
   /**
    * Notes that the kernel was given the name at `[start, start + length)` of `bytes`.
    *
-   * @param node - 0 for a name that does not exist. @param second - now, any clock in seconds.
+   * @param hash - of the name. @param node - 0 for a name that does not exist. @param second - now, any clock in seconds.
    */
-  note(dir: number, bytes: Uint8Array, start: number, length: number, node: number, second: number): void {
-    const hash = nameHash(bytes, start, length);
+  note(
+    dir: number,
+    hash: number,
+    bytes: Uint8Array,
+    start: number,
+    length: number,
+    node: number,
+    second: number,
+  ): void {
     const known = this.findSlot(dir, hash, bytes, start, length);
     if (known !== NONE) this.removeAt(known);
     const at = this.takeBytes(length);

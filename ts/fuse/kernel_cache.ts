@@ -211,22 +211,30 @@ export class DriverKernelCache implements KernelCache {
 
   /** An entry reply gives the kernel one reference on `attr.node`, and the name of it if it may keep that. */
   giveEntry(dir: number, bytes: Uint8Array, start: number, length: number, attr: AttrOut): void {
+    const hash = nameHash(bytes, start, length);
     this.lookups.add(attr.node, isDirectory(attr));
-    if (isDirectory(attr)) this.directories.give(attr.node, dir, nameHash(bytes, start, length));
+    if (isDirectory(attr)) this.directories.give(attr.node, dir, hash);
+    else this.directories.giveOther(dir, hash);
     if (attr.cacheable) {
       this.lookups.mark(attr.node, Holds.attributes);
-      this.given.note(dir, bytes, start, length, attr.node, this.seconds());
+      this.given.note(dir, hash, bytes, start, length, attr.node, this.seconds());
       return;
     }
-    this.notKept(dir, bytes, start, length);
+    this.untrack(dir, bytes, start, length);
     if (isDirectory(attr)) this.directories.expire(attr.node, bytes.slice(start, start + length));
+  }
+
+  /** A reply tells the kernel for the moment that a name does not exist. */
+  giveAbsent(dir: number, bytes: Uint8Array, start: number, length: number): void {
+    this.directories.giveOther(dir, nameHash(bytes, start, length));
+    this.untrack(dir, bytes, start, length);
   }
 
   /**
    * A reply gives a name, found or not, for the moment only. A reply of the last seconds that said otherwise may still be
    * about to be stored, so what it gave is remembered on.
    */
-  notKept(dir: number, bytes: Uint8Array, start: number, length: number): void {
+  private untrack(dir: number, bytes: Uint8Array, start: number, length: number): void {
     this.given.removeOlder(dir, bytes, start, length, this.seconds() - RECENT_SECONDS);
   }
 
@@ -270,8 +278,10 @@ export class DriverKernelCache implements KernelCache {
 
   /** A reply tells the kernel that a name does not exist, for as long as the directory's grant stands. */
   giveNegative(dir: number, bytes: Uint8Array, start: number, length: number): void {
+    const hash = nameHash(bytes, start, length);
+    this.directories.giveOther(dir, hash);
     if (isPlanted('forget-absent-names')) return;
-    this.given.note(dir, bytes, start, length, 0, this.seconds());
+    this.given.note(dir, hash, bytes, start, length, 0, this.seconds());
   }
 
   /** The kernel has no name, or is told that there is none. */
@@ -327,7 +337,7 @@ export class DriverKernelCache implements KernelCache {
     this.given.remove(targetDir, bytes, targetStart, targetLength);
     const isKept = !Number.isNaN(node) && node !== 0;
     if (isKept && isLasting && !this.directories.isSplit(targetDir)) {
-      this.given.note(targetDir, bytes, targetStart, targetLength, node, this.seconds());
+      this.given.note(targetDir, targetHash, bytes, targetStart, targetLength, node, this.seconds());
     } else if (isKept || this.isTelling(sourceDir)) {
       this.carry(targetDir, bytes.subarray(targetStart, targetStart + targetLength));
     }

@@ -74,6 +74,10 @@ describe('nodes of directories', () => {
     ]);
     give(7, 2, 5);
     expect([nodes.nodeAt(2, HASH), nodes.nodeAt(2, 5)]).toEqual([0, 7]);
+    // A file has its name now: what is renamed from there is not the directory.
+    nodes.giveOther(2, HASH + 1);
+    nodes.move(2, HASH + 1, 3, HASH);
+    expect([nodes.nodeAt(2, HASH + 1), nodes.nodeAt(3, HASH), nodes.find(8, 2)]).toEqual([0, 0, 8]);
     nodes.forget(7);
     expect(nodes.nodeAt(2, 5)).toBe(0);
   });

@@ -24,7 +24,7 @@ describe('given names', () => {
       const padded = bytes(`__${name}__`);
       const choice = random.below(20);
       if (choice < 13) {
-        names.note(dir, padded, 2, name.length, step, step);
+        names.note(dir, nameHash(bytes(name)), padded, 2, name.length, step, step);
         model.set(key(dir, name), step);
       } else if (choice === 13) {
         // The step is the second as well.
@@ -61,13 +61,15 @@ describe('given names', () => {
   it('evict the oldest, and a name given again is young', () => {
     const evicted: string[] = [];
     const names = new GivenNames(4, 1000, (_dir, name) => evicted.push(text(name)));
-    for (const name of ['a', 'b', 'c', 'd', 'a', 'e', 'f']) names.note(1, bytes(name), 0, 1, 5, 0);
+    for (const name of ['a', 'b', 'c', 'd', 'a', 'e', 'f'])
+      names.note(1, nameHash(bytes(name)), bytes(name), 0, 1, 5, 0);
     expect(evicted).toEqual(['b', 'c']);
   });
 
   it('tell what was given since a moment, newest first', () => {
     const names = new GivenNames(8, 1000, () => {});
-    for (let second = 0; second < 6; second++) names.note(second + 10, bytes('x'), 0, 1, second, second);
+    for (let second = 0; second < 6; second++)
+      names.note(second + 10, nameHash(bytes('x')), bytes('x'), 0, 1, second, second);
     names.remove(14, bytes('x'), 0, 1);
     const seen: number[] = [];
     names.forEachSince(3, (dir) => seen.push(dir));

@@ -145,10 +145,10 @@ describe('the kernel cache', () => {
     attr.node = 10;
     attr.mode = 0o100644;
     kernel.giveEntry(1, Buffer.from('a'), 0, 1, attr);
-    kernel.notKept(1, Buffer.from('a'), 0, 1);
+    kernel.giveAbsent(1, Buffer.from('a'), 0, 1);
     expect(kernel.namesGiven).toBe(1);
     now += 60;
-    kernel.notKept(1, Buffer.from('a'), 0, 1);
+    kernel.giveAbsent(1, Buffer.from('a'), 0, 1);
     expect(kernel.namesGiven).toBe(0);
   });
 

@@ -20,7 +20,7 @@ export function lookup(context: HandlerContext, request: RequestView): number {
   const result = context.operations.lookup(request.node, context.name(request), attr);
   if (result === -Errno.ENOENT) {
     if (attr.cacheable && !kernel.isSplit(dir)) return negativeEntry(context, request);
-    kernel.notKept(dir, request.bytes, request.nameStart, request.nameLength);
+    kernel.giveAbsent(dir, request.bytes, request.nameStart, request.nameLength);
   }
   if (result < 0) return context.status(request, result);
   const { node } = attr;
@@ -57,7 +57,7 @@ function answerTorn(context: HandlerContext, request: RequestView, node: number)
   // In a sticky directory the kernel must know what is replaced, to check the right to it.
   const isAbsent = answer === 'absent' && (request.uid === 0 || !isSticky(context, request.node));
   const errno = isAbsent ? Errno.ENOENT : Errno.ESTALE;
-  kernel.notKept(request.kernelNode, request.bytes, request.nameStart, request.nameLength);
+  kernel.giveAbsent(request.kernelNode, request.bytes, request.nameStart, request.nameLength);
   context.replies.status(request.uniqueLow, request.uniqueHigh, -errno);
   return ANSWERED;
 }
