@@ -244,7 +244,8 @@ describe('very many names', () => {
     expect(mount.server.counters().names).toBeGreaterThan(33_000);
     mount.server.kernel.forgetNames(mount.fs.find('e').id, 0, EVERY_HASH);
     await soon(mount.server.kernel.settled());
-    expect(mount.server.counters().names).toBe(0);
+    // Those given elsewhere in the last seconds are remembered on.
+    expect(mount.server.counters().names).toBeLessThan(20);
     mount.fs.remoteUnlink('e', '4711');
     expect(await run('[ ! -e e/4711 ]; [ -e e/4712 ]; echo right')).toBe('right\n');
   });
