@@ -71,4 +71,9 @@ export class LastFound {
     // One by one: names are short, and a view for `set` would be garbage.
     for (let index = 0; index < nameLength; index++) found.bytes[index] = bytes[nameStart + index]!;
   }
+
+  /** What the thread found does not count any more: its call begins anew. */
+  forget(request: RequestView): void {
+    this.#threads.delete(request.pid);
+  }
 }

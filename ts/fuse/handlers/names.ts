@@ -53,8 +53,7 @@ function answerTorn(context: HandlerContext, request: RequestView, node: number)
     return MISS;
   }
   if (answer === 'found' || answer === 'unknown') return null;
-  // What was found before is remembered on: where the kernel has the name already it takes ESTALE for "not that one any
-  // more", and asks once more for this name alone.
+  lastFound.forget(request);
   // In a sticky directory the kernel must know what is replaced, to check the right to it.
   const isAbsent = answer === 'absent' && (request.uid === 0 || !isSticky(context, request.node));
   const errno = isAbsent ? Errno.ENOENT : Errno.ESTALE;
