@@ -26,8 +26,9 @@ import {
   type PageEntry,
 } from '../wire/message.ts';
 import type { Core } from './core.ts';
+import { dropItems } from './dropping.ts';
 import type { ByteRange, FileState } from './file_state.ts';
-import { dropItems } from './giver.ts';
+
 import { itemIsSound } from './item_check.ts';
 
 const SECTOR = 4096;
@@ -208,7 +209,6 @@ function requireSound(
   throw new CorruptionError(`corrupt item from the server: tree ${tree} key (${objectid} ${type} ${offset})`);
 }
 
-/** Takes the data of small files in that came beside their items. */
 /**
  * Takes in the bytes of small files.
  *

@@ -14,7 +14,8 @@ import { RangeForest } from '../util/range_map.ts';
 import { Mode, type ModeChange } from '../wire/message.ts';
 import type { CachePage } from './cache_page.ts';
 import type { Core } from './core.ts';
-import { dropData, dropItems, type Giver } from './giver.ts';
+import { dropData, dropItems } from './dropping.ts';
+import type { Giver } from './giver.ts';
 import { endOfInode, forgetRanges } from './kernel_forget.ts';
 import { EVICTION_SHARE, HELD_RANGES_MAX } from './limits.ts';
 

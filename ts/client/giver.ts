@@ -19,35 +19,27 @@
 
 import { modeSatisfies } from '../coherency/mode.ts';
 import { countTransition, Transition } from '../coherency/transitions.ts';
-import {
-  cutExtent,
-  ExtentType,
-  extentIsHole,
-  extentLength,
-  extentType,
-  setExtentLength,
-} from '../item/extent_data.ts';
 import { inodeMode, inodeSize, isDirectory } from '../item/inode_item.ts';
 import { DERIVED, ItemType } from '../item/key.ts';
 import type { Clock } from '../util/clock.ts';
 import { type DurationReport, Durations } from '../util/durations.ts';
 import { OPEN_INODES_MAX, PATIENT_WANTS_MAX, RANGES_MAX } from '../util/limits.ts';
-import { compareKey, type Key, rangesOverlap, type TreeRange } from '../util/range.ts';
+import { compareKey, inodeRange, rangesOverlap, type TreeRange } from '../util/range.ts';
 import { RangeForest } from '../util/range_map.ts';
 import { isPlanted } from '../util/test_faults.ts';
 import { Mode, type ModeChange, type TreeInode, type Want, WantFlags } from '../wire/message.ts';
 import type { Peer } from '../wire/peer.ts';
 import type { Core } from './core.ts';
+import { dropData, dropGone } from './dropping.ts';
 import type { FileState } from './file_state.ts';
 import { logFile } from './file_writer.ts';
-import { endOfInode, forgetContent, forgetRanges } from './kernel_forget.ts';
+import { forgetContent, forgetRanges } from './kernel_forget.ts';
 import { CONTENDED_WHOLE_BYTES, LOOKED_SWEEP_MS, TENURE_MS } from './limits.ts';
 import { ROOT_NODE } from './node_id.ts';
+import { filesIn } from './range_files.ts';
 
 /** How long the kernel may take to forget pages while READs are held back, milliseconds. */
 const HELD_BACK_MS = 5;
-/** Inodes of a range that are looked up one by one rather than by going through all files. */
-const FEW_INODES = 64;
 
 /** A range and the mode that may stay. */
 export interface Giving extends TreeRange {
@@ -144,7 +136,7 @@ export class Giver {
       return;
     }
     if (core.ended !== 0 || this.#lossesGiven !== null) return;
-    const ranges = nodes.map((node) => prefixOf(core.treeOf(node), core.inoOf(node)));
+    const ranges = nodes.map((node) => inodeRange(core.treeOf(node), core.inoOf(node)));
     const given = ranges.filter((range) => this.#isReadyForReaders(range));
     if (given.length === 0) return;
     const place = this.#flush(given);
@@ -327,7 +319,7 @@ export class Giver {
     const late: number[] = [];
     for (const [node, time] of core.givenLeaving) {
       if (time <= since) continue;
-      const prefix = prefixOf(core.treeOf(node), core.inoOf(node));
+      const prefix = inodeRange(core.treeOf(node), core.inoOf(node));
       if (ranges.some((range) => rangesOverlap(range, prefix))) late.push(node);
     }
     return late;
@@ -363,7 +355,7 @@ export class Giver {
   #flush(ranges: readonly TreeRange[]): number {
     const core = this.#core;
     for (const file of [...core.files.dirty]) {
-      const prefix = prefixOf(file.tree, file.ino);
+      const prefix = inodeRange(file.tree, file.ino);
       if (isPlanted('data-after-metadata')) continue;
       if (ranges.some((range) => rangesOverlap(range, prefix))) logFile(core, file);
     }
@@ -390,7 +382,7 @@ export class Giver {
   async closed(file: FileState, isNameless: boolean): Promise<void> {
     const core = this.#core;
     const { tree, ino } = file;
-    const place = this.#flush([prefixOf(tree, ino)]);
+    const place = this.#flush([inodeRange(tree, ino)]);
     if (place > core.writeBack.appliedPlace) await core.writeBack.whenApplied(place);
     // It may have been opened again meanwhile; then it says so when it is closed for good.
     if (core.ended !== 0 || (file.opens > 0 && !isNameless)) return;
@@ -414,7 +406,7 @@ export class Giver {
       for (const node of core.orphans) {
         const tree = core.treeOf(node);
         const ino = core.inoOf(node);
-        if (rangesOverlap(range, prefixOf(tree, ino))) core.files.make(node, tree, ino);
+        if (rangesOverlap(range, inodeRange(tree, ino))) core.files.make(node, tree, ino);
       }
       for (const file of filesIn(core, range)) {
         const { tree, ino } = file;
@@ -435,7 +427,7 @@ export class Giver {
     core.kernel.forEachLooked((node) => {
       const tree = core.treeOf(node);
       const ino = core.inoOf(node);
-      const prefix = prefixOf(tree, ino);
+      const prefix = inodeRange(tree, ino);
       if (node === ROOT_NODE || !ranges.some((range) => rangesOverlap(range, prefix))) return;
       this.#looked.add(core.files.make(node, tree, ino));
     });
@@ -492,28 +484,6 @@ function without(changes: readonly ModeChange[], others: readonly TreeRange[]): 
   return left;
 }
 
-function prefixOf(tree: number, ino: number): TreeRange {
-  return { tree, start: { objectid: ino, type: 0, offset: 0 }, end: endOfInode(ino) };
-}
-
-/** The files, of those about which anything is remembered, with keys in the range. */
-function filesIn(core: Core, range: TreeRange): FileState[] {
-  const { tree, start, end } = range;
-  const found: FileState[] = [];
-  if (end.objectid - start.objectid <= FEW_INODES) {
-    const isLastIn = end.type > 0 || end.offset > 0;
-    for (let ino = start.objectid; ino < end.objectid + (isLastIn ? 1 : 0); ino++) {
-      const file = core.files.get(core.nodeOf(tree, ino));
-      if (file !== undefined) found.push(file);
-    }
-    return found;
-  }
-  for (const file of core.files.all()) {
-    if (file.tree === tree && rangesOverlap(range, prefixOf(tree, file.ino))) found.push(file);
-  }
-  return found;
-}
-
 /** Another client wants what lies in the range. A range over many inodes says nothing about a single one. */
 function noteContention(core: Core, range: Giving): void {
   if (!isOneInode(range)) return;
@@ -555,45 +525,4 @@ function isWithin(clock: Clock, promise: Promise<unknown>, ms: number): Promise<
       resolve(true);
     });
   });
-}
-
-/** Forgets the items of a range that was given up some time ago; of what was granted anew since they stay. */
-function dropGone(core: Core, range: TreeRange): void {
-  for (const piece of core.held.missing(range, Mode.read)) dropItems(core, piece);
-}
-
-/** Forgets the items of a range; an extent that reaches over an end keeps its part outside. */
-export function dropItems(core: Core, range: TreeRange): void {
-  const { tree, start, end } = range;
-  splitExtentAt(core, tree, start);
-  splitExtentAt(core, tree, end);
-  core.items.dropRange(tree, start.objectid, start.type, start.offset, end.objectid, end.type, end.offset);
-}
-
-/** Forgets bytes that were read ahead, or are on their way, of files whose ranges go. */
-export function dropData(core: Core, ranges: readonly TreeRange[]): void {
-  for (const range of ranges) {
-    for (const file of filesIn(core, range)) {
-      file.hasNoCapability = false;
-      if (file.clean.length === 0 && file.fetches.length === 0) continue;
-      file.markStale(0, Infinity);
-      core.files.dropCleanRange(file, 0, Infinity);
-      core.files.settle(file);
-    }
-  }
-}
-
-/** Cuts the extent that holds the byte at which a range begins or ends into two items. */
-function splitExtentAt(core: Core, tree: number, key: Key): void {
-  if (key.type !== ItemType.extentData || key.offset === 0) return;
-  const items = core.items;
-  const { objectid: ino, type, offset } = key;
-  if (!items.seekBefore(tree, ino, type, offset) || items.objectid !== ino || items.type !== type) return;
-  const first = items.offset;
-  const last = first + extentLength(items.view, items.start);
-  if (extentType(items.view, items.start) === ExtentType.inline || last <= offset) return;
-  const isHole = extentIsHole(items.view, items.start);
-  const value = cutExtent(items.view, items.start, items.size, offset - first, Infinity);
-  setExtentLength(items.view, items.start, offset - first);
-  if (!isHole) items.adopt(tree, ino, type, offset, value, 0, value.length);
 }

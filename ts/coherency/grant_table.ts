@@ -37,48 +37,24 @@
 // Modes beyond read and write find their place in mode.ts; nothing here knows more than `modesConflict`.
 
 import { assert } from '../util/assert.ts';
-import { PATIENT_MAX } from '../util/limits.ts';
-import {
-  compareKey,
-  compareRange,
-  earlierKey,
-  type Key,
-  laterKey,
-  rangesOverlap,
-  type TreeRange,
-} from '../util/range.ts';
+import { compareKey, earlierKey, type Key, laterKey, rangesOverlap, type TreeRange } from '../util/range.ts';
 import { RangeForest } from '../util/range_map.ts';
 import { type GrantRange, Mode, type ModeChange } from '../wire/message.ts';
 import { Holder } from './holder.ts';
 import { Holders } from './holders.ts';
 import { modeBeside, modeSatisfies, modesConflict } from './mode.ts';
+import {
+  forEachOverlapping,
+  lowerBefore,
+  type NewGrant,
+  normalise,
+  type Operation,
+  withoutNew,
+} from './operation.ts';
 import { packWriteGrants } from './packed_grants.ts';
+import { Patience } from './patience.ts';
 import { countTransition, Transition } from './transitions.ts';
 import { Waiters } from './waiters.ts';
-
-/** A range that an operation was newly given. */
-export interface NewGrant extends GrantRange {
-  /** The mode in which the session held it before; Mode.none when the client knows nothing of its items. */
-  readonly before: Mode;
-}
-
-/** One acquire. `order` and `grants` are the table's to change. */
-export interface Operation {
-  /** Place among those that wait; 0 before it came to wait. */
-  order: number;
-  readonly session: number;
-  readonly wants: readonly GrantRange[];
-  /** It keeps what it is given until its session is done. */
-  readonly keeps: boolean;
-  /** It waits for what others give back by themselves. */
-  isPatient: boolean;
-  /** Which patient one of its session it is, counted from 1; 0 if it never was one. */
-  readonly patience: number;
-  /** Everybody who stood in its way was asked. Who comes to stand there later is asked when it is their turn. */
-  hasAsked: boolean;
-  /** What it was given beyond what its session held already. */
-  readonly grants: NewGrant[];
-}
 
 /** An operation that waits. */
 export interface Wait {
@@ -118,9 +94,7 @@ class SessionGrants {
   readonly queue: Queued[] = [];
   /** Ranges in its releases. */
   queuedRanges = 0;
-  /** Patient operations, the oldest first. */
-  readonly patient = new Set<Operation>();
-  /** How many there were. */
+  /** How many of its operations were patient. */
   patiences = 0;
   /** Number of the last batch that was answered. */
   applied = 0;
@@ -142,9 +116,7 @@ export class GrantTable {
   readonly #waiters = new Waiters<Operation>();
   /** Waiting operations that may have become grantable. */
   readonly #candidates = new Set<Operation>();
-  readonly #patient = new Waiters<Operation>();
-  /** Patient operations of which a part has become free. */
-  readonly #patientCandidates = new Set<Operation>();
+  readonly #patience = new Patience();
   #outputs: Output[] = [];
   readonly #revokes = new Map<number, ModeChange[]>();
   /** The session that keeps, and operations that wait to be the next one's. */
@@ -161,7 +133,7 @@ export class GrantTable {
 
   /** Operations that wait patiently. */
   get patient(): number {
-    return this.#patient.size;
+    return this.#patience.size;
   }
 
   /** Ranges in the table, all sessions together. */
@@ -201,7 +173,7 @@ export class GrantTable {
     const waiting = this.#waiters.ofSession(session);
     countTransition(waiting.length > 0 ? Transition.sessionEndedWaiting : Transition.sessionEnded);
     for (const operation of waiting) this.#forget(operation);
-    for (const operation of own.patient) this.#forgetPatient(own, operation);
+    for (const operation of this.#patience.ofSession(session)) this.#patience.remove(operation);
     this.#nextKeepers = this.#nextKeepers.filter((operation) => operation.session !== session);
     if (this.#keeper === session) this.#handOn();
     own.held.forEach((tree, start, end) => {
@@ -251,8 +223,8 @@ export class GrantTable {
       if (queued.kind === 'acquire' && queued.operation.patience === patience)
         queued.operation.isPatient = false;
     }
-    for (const operation of own.patient) {
-      if (operation.patience === patience) this.#hurry(own, operation);
+    for (const operation of this.#patience.ofSession(session)) {
+      if (operation.patience === patience) this.#hurry(operation);
     }
     this.#wake();
   }
@@ -483,12 +455,10 @@ export class GrantTable {
   verify(): void {
     this.#holders.verify();
     this.#waiters.verify();
-    this.#patient.verify();
+    this.#patience.verify();
     let pieces = 0;
     for (const own of this.#sessions.values()) {
       own.held.verify();
-      assert(own.patient.size <= PATIENT_MAX, 'patience is bounded');
-      for (const operation of own.patient) assert(this.#patient.has(operation), 'who is patient waits');
       own.held.forEach((tree, start, end, mode) => {
         const agreed = this.#holders.forEachIn({ tree, start, end }, (_start, _end, holders) => {
           pieces++;
@@ -533,19 +503,15 @@ export class GrantTable {
   }
 
   #enterPatient(own: SessionGrants, operation: Operation): void {
-    for (const oldest of own.patient) {
-      if (own.patient.size < PATIENT_MAX) break;
-      this.#dropPatient(own, oldest);
-    }
+    const excess = this.#patience.excess(own.number);
+    if (excess !== undefined) this.#endWithNothing(own, excess);
     operation.order = ++this.#order;
-    own.patient.add(operation);
-    this.#patient.add(operation);
-    this.#patientCandidates.add(operation);
+    this.#patience.add(operation);
   }
 
   /** A session wants something in earnest: what it waits for patiently with a part of that goes first, or ends. */
-  #hurryPatient(own: SessionGrants, operation: Operation): void {
-    for (const patient of own.patient) {
+  #hurryWith(own: SessionGrants, operation: Operation): void {
+    for (const patient of this.#patience.ofSession(own.number)) {
       let isSame = false;
       let isMore = false;
       for (const want of patient.wants) {
@@ -556,35 +522,28 @@ export class GrantTable {
         });
         if (isMore) break;
       }
-      if (isMore) this.#dropPatient(own, patient);
-      else if (isSame) this.#hurry(own, patient);
+      if (isMore) this.#endWithNothing(own, patient);
+      else if (isSame) this.#hurry(patient);
     }
   }
 
   /** A patient operation becomes one like any other. */
-  #hurry(own: SessionGrants, operation: Operation): void {
+  #hurry(operation: Operation): void {
     countTransition(Transition.patientHurried);
-    this.#forgetPatient(own, operation);
+    this.#patience.remove(operation);
     operation.isPatient = false;
     this.#add(operation);
   }
 
-  /** A patient operation ends with nothing. */
-  #dropPatient(own: SessionGrants, operation: Operation): void {
+  #endWithNothing(own: SessionGrants, operation: Operation): void {
     countTransition(Transition.patientDropped);
-    this.#forgetPatient(own, operation);
+    this.#patience.remove(operation);
     own.unannounced.add(operation);
     this.#outputs.push({ kind: 'granted', operation });
   }
 
-  #forgetPatient(own: SessionGrants, operation: Operation): void {
-    own.patient.delete(operation);
-    this.#patient.remove(operation);
-    this.#patientCandidates.delete(operation);
-  }
-
   #enterInEarnest(own: SessionGrants, operation: Operation): void {
-    if (own.patient.size > 0) this.#hurryPatient(own, operation);
+    this.#hurryWith(own, operation);
     if (operation.keeps && this.#keeper !== operation.session) {
       if (this.#keeper !== null) {
         this.#nextKeepers.push(operation);
@@ -607,11 +566,7 @@ export class GrantTable {
   /** Whoever waits for keys of the range may be next. */
   #collect(range: TreeRange): void {
     this.#waiters.collect(range, this.#candidates);
-    if (this.#patient.size === 0) return;
-    // Who is patient reads, and is looked at when those who wait to write are served.
-    this.#waiters.forEachUncontested(range, Mode.read, (piece) => {
-      this.#patient.collect(piece, this.#patientCandidates);
-    });
+    this.#patience.collect(range, this.#waiters);
   }
 
   /** Takes an operation out of the waiters; those behind it may go on, or must now ask its session. */
@@ -633,8 +588,7 @@ export class GrantTable {
       this.#candidates.delete(first!);
       this.#try(first!);
     }
-    for (const operation of this.#patientCandidates) this.#tryPatient(operation);
-    this.#patientCandidates.clear();
+    for (const operation of this.#patience.takeCandidates()) this.#tryPatient(operation);
   }
 
   /** Grants a patient operation if nobody stands in its way. Nothing becomes free by that. */
@@ -651,7 +605,7 @@ export class GrantTable {
       if (!isFree || !own.revoking.forEachIn(want, () => false)) return;
     }
     countTransition(Transition.grantedPatient);
-    this.#forgetPatient(own, operation);
+    this.#patience.remove(operation);
     this.#giveAll(own, operation);
   }
 
@@ -838,72 +792,4 @@ function wantsUnannounced(own: SessionGrants, operation: Operation): boolean {
     }
   }
   return false;
-}
-
-/** Visits those of sorted, disjoint ranges that overlap `range`, until `visit` returns false. */
-function forEachOverlapping(
-  sorted: readonly GrantRange[],
-  range: TreeRange,
-  visit: (other: GrantRange) => boolean,
-): void {
-  let low = 0;
-  let high = sorted.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    const { tree, end } = sorted[middle]!;
-    const isBefore = tree < range.tree || (tree === range.tree && compareKey(end, range.start) <= 0);
-    if (isBefore) low = middle + 1;
-    else high = middle;
-  }
-  for (; low < sorted.length && rangesOverlap(sorted[low]!, range); low++) {
-    if (!visit(sorted[low]!)) return;
-  }
-}
-
-/** The parts of `pieces` that were not newly given in `mode` by `grants`. */
-function withoutNew(pieces: TreeRange[], grants: readonly NewGrant[], mode: Mode): TreeRange[] {
-  let left = pieces;
-  for (const grant of grants) {
-    if (grant.mode !== mode || grant.before === mode) continue;
-    left = left.flatMap((piece) => (rangesOverlap(piece, grant) ? outside(piece, grant) : [piece]));
-  }
-  return left;
-}
-
-/** The parts of a range before and behind another one. */
-function outside(range: TreeRange, other: TreeRange): TreeRange[] {
-  const parts: TreeRange[] = [];
-  if (compareKey(range.start, other.start) < 0) parts.push({ ...range, end: other.start });
-  if (compareKey(other.end, range.end) < 0) parts.push({ ...range, start: other.end });
-  return parts;
-}
-
-/** Notes a release in what grants would fall back to. */
-function lowerBefore(grants: NewGrant[], range: ModeChange): void {
-  for (let at = grants.length - 1; at >= 0; at--) {
-    const grant = grants[at]!;
-    if (grant.before !== range.oldMode || !rangesOverlap(grant, range)) continue;
-    const start = laterKey(grant.start, range.start);
-    const end = earlierKey(grant.end, range.end);
-    const pieces: NewGrant[] = [{ ...grant, start, end, before: range.newMode }];
-    if (compareKey(grant.start, start) < 0) pieces.unshift({ ...grant, end: start });
-    if (compareKey(end, grant.end) < 0) pieces.push({ ...grant, start: end });
-    grants.splice(at, 1, ...pieces);
-  }
-}
-
-/** Sorts wants and makes them disjoint; where they overlap the greater mode counts. */
-function normalise(wants: readonly GrantRange[]): readonly GrantRange[] {
-  const sorted = [...wants].sort(compareRange);
-  const disjoint = sorted.every((want, at) => at === 0 || !rangesOverlap(sorted[at - 1]!, want));
-  if (disjoint) return sorted;
-  const forest = new RangeForest<Mode>();
-  for (const want of sorted) {
-    forest.update(want, (old) => (old === undefined || modeSatisfies(want.mode, old) ? want.mode : old));
-  }
-  const normal: GrantRange[] = [];
-  forest.forEach((tree, start, end, mode) => {
-    normal.push({ tree, start, end, mode });
-  });
-  return normal;
 }

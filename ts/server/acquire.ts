@@ -7,7 +7,7 @@
 // the grant. A range whose items do not fit into one reply is granted from its start on as far as they do; the
 // client asks for the rest.
 
-import type { NewGrant, Operation } from '../coherency/grant_table.ts';
+import type { NewGrant, Operation } from '../coherency/operation.ts';
 import { Errno } from '../util/errno.ts';
 import { FsError, ProtocolError } from '../util/errors.ts';
 import {
@@ -146,12 +146,8 @@ function checkWants(state: ServerState, session: Session, asked: Acquire): void 
   if (asked.inodesWanted !== null && (!mayWrite || !trees.includes(asked.inodesWanted.tree))) {
     throw new FsError(Errno.EROFS, 'the file system is read-only');
   }
-  if (asked.wants.some(isPatient)) checkPatience(asked);
+  if (asked.wants.some(({ flags }) => (flags & WantFlags.patient) !== 0)) checkPatience(asked);
   if (state.table.waiting >= WAITERS_MAX) throw new ProtocolError('too many operations wait for grants');
-}
-
-function isPatient({ flags }: Want): boolean {
-  return (flags & WantFlags.patient) !== 0;
 }
 
 /** Both sides count patient acquires: one that is none ends the connection. */
@@ -204,7 +200,7 @@ function granted(
 ): Promise<Operation> {
   const has = (flag: number): boolean => wants.some((want) => (want.flags & flag) !== 0);
   return new Promise((resolve) => {
-    const operation = state.table.acquire(session.id, needed, has(WantFlags.keep), wants.some(isPatient));
+    const operation = state.table.acquire(session.id, needed, has(WantFlags.keep), has(WantFlags.patient));
     session.operations.add(operation);
     state.whenGranted(operation, () => {
       session.operations.delete(operation);

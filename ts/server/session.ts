@@ -3,7 +3,7 @@
 // What the server keeps of one session. The message handlers change it; it does nothing itself but say when its last
 // batch has come back from the volume.
 
-import type { Operation } from '../coherency/grant_table.ts';
+import type { Operation } from '../coherency/operation.ts';
 import { KEEP_MS } from '../util/limits.ts';
 import type { TreeInode } from '../wire/message.ts';
 import type { Peer } from '../wire/peer.ts';

@@ -3,8 +3,9 @@
 // What the message handlers share: the volume, the grant table, reservations, sessions, the commit policy. Also the
 // pump that turns the table's outputs into messages: every handler that gave the table an event calls `deliver`.
 
-import { GrantTable, type Operation } from '../coherency/grant_table.ts';
+import { GrantTable } from '../coherency/grant_table.ts';
 import { OpenInodes } from '../coherency/open_inodes.ts';
+import type { Operation } from '../coherency/operation.ts';
 import { InodeRuns, SpaceCredits } from '../coherency/reserve.ts';
 import { countTransition, Transition } from '../coherency/transitions.ts';
 import type { Volume } from '../store/volume.ts';

@@ -5,9 +5,10 @@
 // to hold never conflicts. Checked at the end, when everybody answers: nobody waits any more.
 
 import { expect, test } from 'vitest';
-import { GrantTable, type Operation } from '../../../ts/coherency/grant_table.ts';
+import { GrantTable } from '../../../ts/coherency/grant_table.ts';
 import { Holder } from '../../../ts/coherency/holder.ts';
 import { modeSatisfies, modesConflict } from '../../../ts/coherency/mode.ts';
+import type { Operation } from '../../../ts/coherency/operation.ts';
 import { Prng } from '../../../ts/util/prng.ts';
 import { compareKey, type Key, type TreeRange } from '../../../ts/util/range.ts';
 import { type GrantRange, Mode, type ModeChange } from '../../../ts/wire/message.ts';

@@ -3,7 +3,8 @@
 // The grant table, case by case. grant_table.property.test.ts drives it at random.
 
 import { expect, test } from 'vitest';
-import { GrantTable, type Operation, type Output } from '../../../ts/coherency/grant_table.ts';
+import { GrantTable, type Output } from '../../../ts/coherency/grant_table.ts';
+import type { Operation } from '../../../ts/coherency/operation.ts';
 import { PATIENT_MAX } from '../../../ts/util/limits.ts';
 import { inodeRange, type TreeRange } from '../../../ts/util/range.ts';
 import { type GrantRange, Mode, type ModeChange } from '../../../ts/wire/message.ts';
