@@ -18,7 +18,7 @@ import { cpuIdle } from '../sys/cpu_idle.ts';
 import { isKilled } from '../sys/killed.ts';
 import { isRunning } from '../sys/running.ts';
 import { connectSocket } from '../sys/socket_transport.ts';
-import { systemCallOf } from '../sys/system_call.ts';
+import { renamedNames, systemCallOf } from '../sys/system_call.ts';
 import { SystemClock } from '../sys/system_clock.ts';
 import { timesRun } from '../sys/times_run.ts';
 import { Errno, errnoName } from '../util/errno.ts';
@@ -135,7 +135,7 @@ class MountProcess {
     this.#request = request;
     this.#client = client;
     this.#driver = driver;
-    this.#server = new RequestServer(driver, { isKilled, isRunning, systemCallOf, timesRun });
+    this.#server = new RequestServer(driver, { isKilled, isRunning, renamedNames, systemCallOf, timesRun });
     client.attachKernel(this.#server.kernel);
     this.#channelClosed = new Promise((resolve) => this.#server.start(client.operations, resolve));
     this.ended = this.#finish();

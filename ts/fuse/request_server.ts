@@ -25,7 +25,7 @@ import { INTERRUPTED_LOOK_MS } from './limits.ts';
 import { LookupCounts } from './lookup_counts.ts';
 import { ParkedRequests } from './parked_requests.ts';
 import type { RequestView } from './request.ts';
-import { type CallOf, forEachLocked, StaleRetries } from './stale_retries.ts';
+import { type CallOf, forEachLocked, type NamesOf, StaleRetries } from './stale_retries.ts';
 
 /** Questions about threads, answered by the machine (ts/sys). */
 export interface Threads {
@@ -33,6 +33,8 @@ export interface Threads {
   readonly isKilled: (tid: number) => boolean;
   /** In which system call it waits. */
   readonly systemCallOf: CallOf;
+  /** The names of the rename in which it waits. */
+  readonly renamedNames: NamesOf;
   /** Whether it runs, or would if it got a processor. */
   readonly isRunning: (tid: number) => boolean;
   /** How often it has had a processor; NaN if that is not known. */
@@ -82,7 +84,12 @@ export class RequestServer {
     this.driver = driver;
     this.isKilled = threads.isKilled;
     this.lookups = new LookupCounts((node) => this.forgotten(node));
-    this.staleRetries = new StaleRetries(threads.systemCallOf, threads.isRunning, seconds);
+    this.staleRetries = new StaleRetries(
+      threads.systemCallOf,
+      threads.renamedNames,
+      threads.isRunning,
+      seconds,
+    );
     this.kernel = new DriverKernelCache({
       driver,
       lookups: this.lookups,

@@ -45,8 +45,22 @@ export type CallOf = (
   tid: number,
 ) => { readonly text: string; readonly kind: 'make' | 'rename' | 'other' } | null;
 
+/** The two names of the rename in which a thread waits; null if they cannot be told (ts/sys/system_call.ts). */
+export type NamesOf = (
+  tid: number,
+  text: string,
+) => { readonly source: Uint8Array; readonly target: Uint8Array } | null;
+
+/** What to do with a lookup: see `ofRename`. */
+export interface LookupInRename {
+  readonly answer: 'again' | 'absent' | 'found' | 'unknown';
+  /** What the thread found before was the other name of this very call. */
+  readonly isCertain: boolean;
+}
+
 export class StaleRetries {
   readonly #callOf: CallOf;
+  readonly #namesOf: NamesOf;
   readonly #isRunning: (tid: number) => boolean;
   readonly #seconds: () => number;
   /** By thread. */
@@ -56,8 +70,9 @@ export class StaleRetries {
    * @param isRunning - whether a thread runs, or would if it got a processor.
    * @param seconds - whole seconds of a clock that never goes back.
    */
-  constructor(callOf: CallOf, isRunning: (tid: number) => boolean, seconds: () => number) {
+  constructor(callOf: CallOf, namesOf: NamesOf, isRunning: (tid: number) => boolean, seconds: () => number) {
     this.#callOf = callOf;
+    this.#namesOf = namesOf;
     this.#isRunning = isRunning;
     this.#seconds = seconds;
   }
@@ -95,17 +110,26 @@ export class StaleRetries {
   }
 
   /**
-   * What to do with a lookup within a rename that may find what the one before it found under another name that is not there
-   * any more (`isTorn`: it does): `again` (now answered ESTALE), or `absent` where the call may have begun anew already: the
-   * kernel then asks for the rename, whatever it believes of the two names. `found` if it is no rename. `unknown` while the
-   * thread has not come to wait for the answer: then it cannot be told in which call it is.
+   * What to do with a lookup within a rename that may find what the thread found before under another name that is not there
+   * any more: `again` (now answered ESTALE), or `absent` where the call may have begun anew already: the kernel then asks for
+   * the rename, whatever it believes of the two names. `found` if it is no rename, or the name is its source. `unknown`
+   * while the thread has not come to wait for the answer: then it cannot be told in which call it is.
+   *
+   * @param other - the other name; null if the thread found none.
    */
-  ofRename(request: RequestView, isTorn: boolean): 'again' | 'absent' | 'found' | 'unknown' {
+  ofRename(request: RequestView, other: Uint8Array | null): LookupInRename {
     const call = this.#waitingCallOf(request.pid);
-    if (call === 'unknown') return call;
-    if (call?.kind !== 'rename') return 'found';
-    if (this.#isFirst(request)) return 'again';
-    return isTorn ? 'absent' : 'found';
+    if (call === 'unknown') return { answer: 'unknown', isCertain: false };
+    if (call?.kind !== 'rename') return { answer: 'found', isCertain: false };
+    const { bytes, nameStart, nameLength } = request;
+    const asked = bytes.subarray(nameStart, nameStart + nameLength);
+    const names = other === null ? null : this.#namesOf(request.pid, call.text);
+    // Where both are called the same it cannot be told which of them is asked for.
+    const areKnown = names !== null && !isSame(names.source, names.target);
+    if (areKnown && !isSame(asked, names.target)) return { answer: 'found', isCertain: false };
+    const isCertain = areKnown && isSame(other!, names.source);
+    if (this.#isFirst(request)) return { answer: 'again', isCertain };
+    return { answer: other !== null && (isCertain || !areKnown) ? 'absent' : 'found', isCertain };
   }
 
   #waitingCallOf(pid: number): ReturnType<CallOf> | 'unknown' {
@@ -124,6 +148,10 @@ export class StaleRetries {
     this.#answered.set(pid, { unique, second: this.#seconds(), call: call?.text ?? null });
     return true;
   }
+}
+
+function isSame(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, at) => byte === b[at]);
 }
 
 /** Visits the directories whose locks the kernel holds for the request. */

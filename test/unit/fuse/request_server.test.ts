@@ -7,6 +7,7 @@ import { AttrOut } from '../../../ts/client/operations.ts';
 import { In, Opcode, READ_LOCKOWNER } from '../../../ts/fuse/abi.ts';
 import { INTERRUPTED_LOOK_MS, PARKED_MAX, UNLIMITED_SECONDS } from '../../../ts/fuse/limits.ts';
 import { RequestServer } from '../../../ts/fuse/request_server.ts';
+import type { NamesOf } from '../../../ts/fuse/stale_retries.ts';
 import { FakeDriver } from '../../fixtures/fake_driver.ts';
 import { MemoryFs } from '../../fixtures/memory_fs.ts';
 
@@ -15,15 +16,23 @@ let fs: MemoryFs;
 let server: RequestServer;
 let isKilled: boolean;
 let call: { text: string; kind: 'make' | 'rename' | 'other' };
+let names: ReturnType<NamesOf>;
 
 beforeEach(() => {
   driver = new FakeDriver();
   fs = new MemoryFs();
   isKilled = true;
   call = { text: '1', kind: 'other' };
+  names = null;
   server = new RequestServer(
     driver,
-    { isKilled: () => isKilled, systemCallOf: () => call, isRunning: () => false, timesRun: () => 0 },
+    {
+      isKilled: () => isKilled,
+      systemCallOf: () => call,
+      renamedNames: () => names,
+      isRunning: () => false,
+      timesRun: () => 0,
+    },
     () => 0,
   );
   server.start(fs, () => {});
@@ -342,6 +351,27 @@ describe('the request server', () => {
     call = { text: 'stat', kind: 'other' };
     expect(move('link', 'link2')).toBe(0);
     expect(lookup('link2')).toBe(0);
+  });
+
+  it('has a rename decided whose target the kernel asks for once more, and not the next one by its source', () => {
+    fs.remoteCreate('', 'old', '');
+    let unique = 400;
+    const lookup = (name: string): number => {
+      unique += 2;
+      driver.deliver({ opcode: Opcode.LOOKUP, unique, name, pid: 5, uid: 0 });
+      return driver.sent.at(-1)!.error;
+    };
+    const move = (from: string, to: string): number => fs.rename(1, Buffer.from(from), 1, Buffer.from(to), 0);
+    const renames = (source: string, target: string): void => {
+      call = { text: `${source} ${target}`, kind: 'rename' };
+      names = { source: Buffer.from(source), target: Buffer.from(target) };
+    };
+    renames('old', 'new');
+    expect([lookup('old'), move('old', 'new')]).toEqual([0, 0]);
+    // The kernel had the target: it takes ESTALE for another file, and looks it up.
+    expect([lookup('new'), lookup('new')]).toEqual([-116, -2]);
+    renames('new', 'third');
+    expect(lookup('new')).toBe(0);
   });
 
   it('gives a directory anew that the kernel takes for removed, since another one was', async () => {

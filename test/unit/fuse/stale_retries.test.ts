@@ -6,21 +6,26 @@ import { Opcode } from '../../../ts/fuse/abi.ts';
 import { STALE_RETRY_SECONDS } from '../../../ts/fuse/limits.ts';
 import { ParkedRequests } from '../../../ts/fuse/parked_requests.ts';
 import { RequestView } from '../../../ts/fuse/request.ts';
-import { type CallOf, StaleRetries } from '../../../ts/fuse/stale_retries.ts';
+import { type CallOf, type NamesOf, StaleRetries } from '../../../ts/fuse/stale_retries.ts';
 import { Errno } from '../../../ts/util/errno.ts';
 
 let now: number;
 let retries: StaleRetries;
 let call: ReturnType<CallOf>;
+let names: ReturnType<NamesOf>;
 let isRunning: boolean;
 let unique = 0;
+
+const OTHER = Buffer.from('other');
 
 beforeEach(() => {
   now = 100;
   call = { text: '1', kind: 'other' };
+  names = null;
   isRunning = false;
   retries = new StaleRetries(
     () => call,
+    () => names,
     () => isRunning,
     () => now,
   );
@@ -89,30 +94,58 @@ describe('stale retries', () => {
 
   it('cannot tell a rename before its thread waits', () => {
     call = null;
-    expect(retries.ofRename(request(Opcode.LOOKUP), true)).toBe('found');
+    expect(retries.ofRename(request(Opcode.LOOKUP), OTHER).answer).toBe('found');
     isRunning = true;
-    expect(retries.ofRename(request(Opcode.LOOKUP), true)).toBe('unknown');
+    expect(retries.ofRename(request(Opcode.LOOKUP), OTHER).answer).toBe('unknown');
     call = { text: '1', kind: 'rename' };
-    expect([1, 2].map(() => retries.ofRename(request(Opcode.LOOKUP), true))).toEqual(['again', 'absent']);
+    expect([1, 2].map(() => retries.ofRename(request(Opcode.LOOKUP), OTHER).answer)).toEqual([
+      'again',
+      'absent',
+    ]);
   });
 
   it('looks once more at a thread that has gone to sleep meanwhile', () => {
     const seen: ReturnType<CallOf>[] = [null, { text: '1', kind: 'rename' }, { text: '1', kind: 'rename' }];
     const late = new StaleRetries(
       () => seen.shift() ?? null,
+      () => null,
       () => false,
       () => now,
     );
-    expect(late.ofRename(request(Opcode.LOOKUP), true)).toBe('again');
+    expect(late.ofRename(request(Opcode.LOOKUP), OTHER).answer).toBe('again');
   });
 
   it('has a rename that began anew in an unknown call decided by the rename itself', () => {
     call = null;
     expect(errnoFor(Opcode.RENAME2)).toBe(Errno.ESTALE);
     call = { text: '1', kind: 'rename' };
-    expect([true, false].map((torn) => retries.ofRename(request(Opcode.LOOKUP), torn))).toEqual([
+    expect([OTHER, null].map((other) => retries.ofRename(request(Opcode.LOOKUP), other).answer)).toEqual([
       'absent',
       'found',
     ]);
+  });
+
+  it('know by the names of the call which lookup can be torn', () => {
+    call = { text: '1', kind: 'rename' };
+    const of = (source: string, target: string): unknown => {
+      names = { source: Buffer.from(source), target: Buffer.from(target) };
+      const asked = request(Opcode.LOOKUP);
+      // The name that it asks for.
+      asked.bytes.set(Buffer.from('asked'), 60);
+      asked.nameStart = 60;
+      asked.nameLength = 5;
+      const { answer, isCertain } = retries.ofRename(asked, OTHER);
+      return [answer, isCertain];
+    };
+    // The source of a rename whose thread found the same before, in another call.
+    expect(of('asked', 'third')).toEqual(['found', false]);
+    expect([of('other', 'asked'), of('other', 'asked')]).toEqual([
+      ['again', true],
+      ['absent', true],
+    ]);
+    // What was found before is not the source of this call: the kernel knew that.
+    expect(of('third', 'asked')).toEqual(['found', false]);
+    // Both are called the same.
+    expect(of('asked', 'asked')).toEqual(['absent', false]);
   });
 });

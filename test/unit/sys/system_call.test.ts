@@ -2,12 +2,13 @@
 // What is told of the system call in which a thread waits.
 
 import { spawn } from 'node:child_process';
+import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { run } from '../../../ts/dev/command.ts';
-import { systemCallOf } from '../../../ts/sys/system_call.ts';
+import { renamedNames, systemCallOf } from '../../../ts/sys/system_call.ts';
 
 test('a thread that waits is told of with its arguments; one that is gone, or none of ours, is not', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'crfs-call-'));
@@ -31,4 +32,26 @@ test('a thread that waits is told of with its arguments; one that is gone, or no
   expect(systemCallOf(reader.pid!)).toBe(null);
   expect(systemCallOf(0)).toBe(null);
   await rm(directory, { recursive: true });
+});
+
+test("the names of a rename are read out of its thread's memory", () => {
+  // Our own, at addresses that we know: what a call is told with is text.
+  const memory = readFileSync('/proc/self/maps', 'latin1');
+  const stack = /^([0-9a-f]+)-([0-9a-f]+) .*\[stack\]$/m.exec(memory)!;
+  const start = Number.parseInt(stack[1]!, 16);
+  const length = Number.parseInt(stack[2]!, 16) - start;
+  const bytes = Buffer.alloc(length);
+  const file = openSync('/proc/self/mem', 'r');
+  readSync(file, bytes, 0, length, start);
+  closeSync(file);
+  // What the process was started with lies there. Of the first argument's path the last part counts.
+  const program = readFileSync('/proc/self/cmdline').toString('latin1').split('\0')[0]!;
+  const path = start + bytes.indexOf(`${program}\0`);
+  const address = `0x${path.toString(16)}`;
+  const names = renamedNames(process.pid, `316 0x3 ${address} 0x4 ${address} 0x0`);
+  const last = program.split('/').at(-1);
+  expect(Buffer.from(names!.source).toString()).toBe(last);
+  expect(Buffer.from(names!.target).toString()).toBe(last);
+  expect(renamedNames(process.pid, `316 0x3 0x10 0x4 ${address} 0x0`)).toBe(null);
+  expect(renamedNames(0, '316 0x3 0x10 0x4 0x10 0x0')).toBe(null);
 });

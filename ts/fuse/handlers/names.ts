@@ -47,13 +47,15 @@ function answerTorn(context: HandlerContext, request: RequestView, node: number)
   // What cannot be told without waiting counts as gone: to begin anew does no harm.
   const isThere =
     other !== null && operations.lookup(other.dir, other.name, otherAttr) === 0 && otherAttr.node === node;
-  const answer = isThere ? 'found' : staleRetries.ofRename(request, other !== null);
+  if (isThere) return null;
+  const { answer, isCertain } = staleRetries.ofRename(request, other?.name ?? null);
   if (answer === 'unknown' && request.looks++ < LOOKS_MAX) {
     kernel.lookLater();
     return MISS;
   }
   if (answer === 'found' || answer === 'unknown') return null;
-  lastFound.forget(request);
+  // The kernel may ask for this name alone once more: where it has it already it takes ESTALE for "not that one any more".
+  if (!isCertain) lastFound.forget(request);
   // In a sticky directory the kernel must know what is replaced, to check the right to it.
   const isAbsent = answer === 'absent' && (request.uid === 0 || !isSticky(context, request.node));
   const errno = isAbsent ? Errno.ENOENT : Errno.ESTALE;
