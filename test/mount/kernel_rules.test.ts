@@ -19,6 +19,7 @@ const SLICE: Readonly<Record<string, number>> = {
   'create-waits': 3,
   'chmod-waits': 2,
   'removed-other': 2,
+  'torn-renames': 2,
   'read-waits': 1,
   'direct-read-waits': 2,
   'late-pages': 1,

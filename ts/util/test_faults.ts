@@ -36,6 +36,8 @@ export type TestFault =
   | 'evicted-names-stay'
   /** A directory that the kernel takes for removed, though another one was, is given to it as before. */
   | 'removed-directories-stay'
+  /** A rename finds one file under both of its names. */
+  | 'torn-renames-pass'
   /** The kernel may keep listings. */
   | 'keep-listings'
   /** What is answered may be kept without limit, though its range is leaving or contended. */

@@ -48,6 +48,7 @@ export const SCENARIOS: readonly Scenario[] = [
   { name: 'fresh-inodes', delayMs: 20, rounds: 30, faults: ['inodes-first'] },
   { name: 'fresh-names', delayMs: 10, rounds: 20, faults: ['expire-young-names'] },
   { name: 'removed-other', delayMs: 5, rounds: 10, faults: ['removed-directories-stay'] },
+  { name: 'torn-renames', delayMs: 2, rounds: 10, faults: ['torn-renames-pass'] },
   { name: 'other-pages', delayMs: 0, rounds: 2, faults: ['whole-files'] },
   { name: 'read-waits', delayMs: 30, rounds: 3, faults: ['locked-pages-too'] },
   { name: 'write-waits', delayMs: 50, rounds: 8, faults: ['leave-out-all-writes'] },

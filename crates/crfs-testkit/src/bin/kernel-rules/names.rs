@@ -294,3 +294,36 @@ pub fn removed_other(ground: &Ground) -> Result<()> {
     }
     Ok(())
 }
+
+/// Both sides rename one file to and fro between two names. Where it moves between A's two lookups, A's kernel would take
+/// its two names for links of one file, and do nothing, with success.
+pub fn torn_renames(ground: &Ground) -> Result<()> {
+    const TRIES: u32 = 60;
+    ground.warm_directories()?;
+    for round in 0..ground.rounds {
+        let [a, b] = [&ground.a, &ground.b].map(|side| side.join(round.to_string()));
+        let [there, back] = [("f", "g"), ("g", "f")];
+        let moves = |side: &Path, (from, to): (&str, &str)| {
+            let mut done = 0i64;
+            for _ in 0..TRIES {
+                done += i64::from(fs::rename(side.join(from), side.join(to)).is_ok());
+            }
+            done
+        };
+        ground.step("rename on both sides", || {
+            let (on_a, (on_b, returned)) = race(
+                Duration::ZERO,
+                || moves(&a, there),
+                || race(Duration::ZERO, || moves(&b, there), || moves(&b, back)),
+            );
+            let left = on_a + on_b - returned;
+            let expected = i64::from(exists(&b.join("g")));
+            right(left == expected, || {
+                format!(
+                    "round {round}: {on_a} and {on_b} renames there, {returned} back, and {expected} there"
+                )
+            })
+        })?;
+    }
+    Ok(())
+}
