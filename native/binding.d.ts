@@ -112,6 +112,12 @@ export declare class NativeVolume {
   close(): void
 }
 
+/**
+ * The inode number of a directory as far as the kernel has it cached, without a request to whoever serves it; see
+ * `crfs_fuse::cached_inode`.
+ */
+export declare function cachedInode(start: string, below: Uint8Array): number | null
+
 /** The outcome of one job. `errno` is 0 on success; the meaning of the other fields is the job's. */
 export interface Completion {
   ticket: number

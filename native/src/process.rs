@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What Node cannot do with its own process.
+//! What Node cannot do with its own process, or see of others.
 
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
+use napi::bindgen_prelude::Uint8Array;
 use napi::{Error, Result};
 use napi_derive::napi;
 
@@ -18,4 +20,11 @@ pub fn replace_process(program: String, arguments: Vec<String>) -> Result<()> {
     }
     let error = Command::new(&program).args(arguments).exec();
     Err(Error::from_reason(format!("{program}: {error}")))
+}
+
+/// The inode number of a directory as far as the kernel has it cached, without a request to whoever serves it; see
+/// `crfs_fuse::cached_inode`.
+#[napi]
+pub fn cached_inode(start: String, below: Uint8Array) -> Option<f64> {
+    crfs_fuse::cached_inode(Path::new(&start), &below).map(|inode| inode as f64)
 }

@@ -113,6 +113,11 @@ export class DirectoryNodes {
     return place?.parent === parent && place.hash === hash && !this.#dead.has(node) ? node : 0;
   }
 
+  /** The hash of the name by which the kernel has a directory; null if it has it by none. */
+  hashOf(node: number): number | null {
+    return this.#places.get(node)?.hash ?? null;
+  }
+
   /** The kernel moves what it has at a place, by a rename of its own. */
   move(from: number, fromHash: number, to: number, toHash: number): void {
     const node = this.nodeAt(from, fromHash);

@@ -209,6 +209,12 @@ export class DriverKernelCache implements KernelCache {
     return directories.ownerOf(directories.nodeAt(dir, nameHash(bytes, start, length)));
   }
 
+  /** Whether the kernel has a directory by this name, or another name of the same hash; null if it has it by none. */
+  isCalled(node: number, name: Uint8Array): boolean | null {
+    const hash = this.directories.hashOf(node);
+    return hash === null ? null : hash === nameHash(name, 0, name.length);
+  }
+
   /** An entry reply gives the kernel one reference on `attr.node`, and the name of it if it may keep that. */
   giveEntry(dir: number, bytes: Uint8Array, start: number, length: number, attr: AttrOut): void {
     const hash = nameHash(bytes, start, length);

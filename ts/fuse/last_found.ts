@@ -27,7 +27,7 @@ class Found {
   }
 }
 
-export type LastName = Readonly<Pick<Found, 'dir' | 'name'>>;
+export type LastName = Readonly<Pick<Found, 'dir' | 'kernelDir' | 'name'>>;
 
 export class LastFound {
   readonly #threads = new Map<number, Found>();

@@ -45,11 +45,30 @@ export type CallOf = (
   tid: number,
 ) => { readonly text: string; readonly kind: 'make' | 'rename' | 'other' } | null;
 
+/** One of the two names of a rename. */
+export interface RenamedName {
+  readonly name: Uint8Array;
+  /** st_ino of the directory that holds it, null if that cannot be told. */
+  readonly directory: () => number | null;
+  /** What the path of the call names that directory, null if it does not. */
+  readonly directoryName: Uint8Array | null;
+}
+
 /** The two names of the rename in which a thread waits; null if they cannot be told (ts/sys/system_call.ts). */
 export type NamesOf = (
   tid: number,
   text: string,
-) => { readonly source: Uint8Array; readonly target: Uint8Array } | null;
+) => { readonly source: RenamedName; readonly target: RenamedName } | null;
+
+/** A name in a directory, by the client's number and by the kernel's. */
+export interface PlacedName {
+  readonly dir: number;
+  readonly kernelDir: number;
+  readonly name: Uint8Array;
+}
+
+/** Whether a name is in the directory of one of a rename's names; null if that cannot be told. */
+export type IsIn = (place: PlacedName, renamed: RenamedName) => boolean | null;
 
 /** What to do with a lookup: see `ofRename`. */
 export interface LookupInRename {
@@ -117,19 +136,19 @@ export class StaleRetries {
    *
    * @param other - the other name; null if the thread found none.
    */
-  ofRename(request: RequestView, other: Uint8Array | null): LookupInRename {
+  ofRename(request: RequestView, other: PlacedName | null, isIn: IsIn): LookupInRename {
     const call = this.#waitingCallOf(request.pid);
     if (call === 'unknown') return { answer: 'unknown', isCertain: false };
     if (call?.kind !== 'rename') return { answer: 'found', isCertain: false };
-    const { bytes, nameStart, nameLength } = request;
-    const asked = bytes.subarray(nameStart, nameStart + nameLength);
     const names = other === null ? null : this.#namesOf(request.pid, call.text);
-    // Where both are called the same it cannot be told which of them is asked for.
-    const areKnown = names !== null && !isSame(names.source, names.target);
-    if (areKnown && !isSame(asked, names.target)) return { answer: 'found', isCertain: false };
-    const isCertain = areKnown && isSame(other!, names.source);
+    const { bytes, nameStart, nameLength } = request;
+    const name = bytes.subarray(nameStart, nameStart + nameLength);
+    const asked = { dir: request.node, kernelDir: request.kernelNode, name };
+    const place = names === null ? 'unknown' : placeOf(asked, names, isIn);
+    if (place === 'source' || place === 'neither') return { answer: 'found', isCertain: false };
+    const isCertain = place === 'target' && placeOf(other!, names!, isIn) === 'source';
     if (this.#isFirst(request)) return { answer: 'again', isCertain };
-    return { answer: other !== null && (isCertain || !areKnown) ? 'absent' : 'found', isCertain };
+    return { answer: other !== null && (isCertain || place === 'unknown') ? 'absent' : 'found', isCertain };
   }
 
   #waitingCallOf(pid: number): ReturnType<CallOf> | 'unknown' {
@@ -148,6 +167,21 @@ export class StaleRetries {
     this.#answered.set(pid, { unique, second: this.#seconds(), call: call?.text ?? null });
     return true;
   }
+}
+
+/** Which of the two names of a rename a name is. Its directory counts only where both are called the same. */
+function placeOf(
+  place: PlacedName,
+  { source, target }: NonNullable<ReturnType<NamesOf>>,
+  isIn: IsIn,
+): 'source' | 'target' | 'neither' | 'unknown' {
+  const isSource = isSame(place.name, source.name);
+  if (!isSame(place.name, target.name)) return isSource ? 'source' : 'neither';
+  if (!isSource) return 'target';
+  const isInSource = isIn(place, source) ?? false;
+  const isInTarget = isIn(place, target) ?? false;
+  if (isInSource === isInTarget) return 'unknown';
+  return isInSource ? 'source' : 'target';
 }
 
 function isSame(a: Uint8Array, b: Uint8Array): boolean {

@@ -5,6 +5,7 @@
 // (filename_create in fs/namei.c; the request that makes the name is retried). And a rename looks two names up.
 
 import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
+import { native } from '../../native/index.js';
 
 export interface SystemCall {
   /** Number, arguments and stack: the same while it is the same call, or an equal one that follows. */
@@ -38,16 +39,27 @@ export function systemCallOf(tid: number): SystemCall | null {
   }
 }
 
-/** The last parts of the two paths of a rename. */
-export interface RenamedNames {
-  readonly source: Uint8Array;
-  readonly target: Uint8Array;
+/** One of the two names of a rename. */
+export interface RenamedName {
+  /** The last part of its path. */
+  readonly name: Uint8Array;
+  /** The inode number of the directory that holds it, as far as the kernel has that cached; else null. */
+  readonly directory: () => number | null;
+  /** The last part of the path of that directory; null if the path does not name it. */
+  readonly directoryName: Uint8Array | null;
 }
 
-/** rename(2), whose paths are its first two arguments; of renameat and renameat2 they are the second and fourth. */
+export interface RenamedNames {
+  readonly source: RenamedName;
+  readonly target: RenamedName;
+}
+
+/** rename(2), whose paths are its first two arguments; renameat and renameat2 have a directory before each. */
 const RENAME_X64 = 82;
+const AT_FDCWD = -100;
 const PATH_MAX = 4096;
 const PAGE = 4096;
+const SLASH = 0x2f;
 
 /**
  * Reads the names out of the memory of a thread that waits in a rename.
@@ -57,11 +69,13 @@ const PAGE = 4096;
 export function renamedNames(tid: number, text: string): RenamedNames | null {
   const [number, ...words] = text.split(' ').map(Number);
   const isPlain = process.arch === 'x64' && number === RENAME_X64;
+  // Both are C's int; the upper half of a register that holds one can be anything.
+  const at = (word: number): number => (isPlain ? AT_FDCWD : word | 0);
   let memory: number | null = null;
   try {
     memory = openSync(`/proc/${tid}/mem`, 'r');
-    const source = lastPart(memory, words[isPlain ? 0 : 1]!);
-    const target = lastPart(memory, words[isPlain ? 1 : 3]!);
+    const source = renamedName(tid, at(words[0]!), pathAt(memory, words[isPlain ? 0 : 1]!));
+    const target = renamedName(tid, at(words[2]!), pathAt(memory, words[isPlain ? 1 : 3]!));
     return source === null || target === null ? null : { source, target };
   } catch {
     return null;
@@ -70,8 +84,34 @@ export function renamedNames(tid: number, text: string): RenamedNames | null {
   }
 }
 
-/** The last part of the path at an address; null if there is none. */
-function lastPart(memory: number, address: number): Uint8Array | null {
+/** @param directory - a descriptor, or AT_FDCWD. */
+function renamedName(tid: number, directory: number, path: Uint8Array | null): RenamedName | null {
+  if (path === null) return null;
+  const [begin, end] = lastPart(path, path.length);
+  if (begin === end) return null;
+  const [dirBegin, dirEnd] = lastPart(path, begin);
+  return {
+    name: path.subarray(begin, end),
+    directoryName: dirBegin === dirEnd ? null : path.subarray(dirBegin, dirEnd),
+    directory: () => {
+      const isAbsolute = path[0] === SLASH;
+      const from = isAbsolute ? 'root' : directory === AT_FDCWD ? 'cwd' : `fd/${directory}`;
+      let first = 0;
+      while (first < begin && path[first] === SLASH) first++;
+      return native.cachedInode(`/proc/${tid}/${from}`, path.subarray(first, begin));
+    },
+  };
+}
+
+/** Where the last part of the first `length` bytes of a path begins and ends. */
+function lastPart(path: Uint8Array, length: number): [number, number] {
+  let end = length;
+  while (end > 0 && path[end - 1] === SLASH) end--;
+  return [end === 0 ? 0 : path.lastIndexOf(SLASH, end - 1) + 1, end];
+}
+
+/** The path at an address of a thread's memory, null if there is none. */
+function pathAt(memory: number, address: number): Uint8Array | null {
   const path = new Uint8Array(PATH_MAX);
   let length = 0;
   while (length < PATH_MAX) {
@@ -81,12 +121,7 @@ function lastPart(memory: number, address: number): Uint8Array | null {
     if (read === 0) return null;
     const end = path.indexOf(0, length);
     length += read;
-    if (end < 0 || end >= length) continue;
-    let last = end;
-    while (last > 0 && path[last - 1] === SLASH) last--;
-    return last === 0 ? null : path.subarray(path.lastIndexOf(SLASH, last - 1) + 1, last);
+    if (end >= 0 && end < length) return path.subarray(0, end);
   }
   return null;
 }
-
-const SLASH = 0x2f;

@@ -17,6 +17,7 @@
 
 pub mod abi;
 mod bytes;
+mod cached;
 pub mod channel;
 pub mod error;
 pub mod init;
@@ -25,6 +26,7 @@ pub mod notify;
 pub mod request;
 mod test_faults;
 
+pub use cached::cached_inode;
 pub use channel::{Burst, Channel, Counters};
 pub use error::{FuseError, Result};
 pub use init::Session;

@@ -364,7 +364,12 @@ describe('the request server', () => {
     const move = (from: string, to: string): number => fs.rename(1, Buffer.from(from), 1, Buffer.from(to), 0);
     const renames = (source: string, target: string): void => {
       call = { text: `${source} ${target}`, kind: 'rename' };
-      names = { source: Buffer.from(source), target: Buffer.from(target) };
+      const named = (name: string) => ({
+        name: Buffer.from(name),
+        directory: () => null,
+        directoryName: null,
+      });
+      names = { source: named(source), target: named(target) };
     };
     renames('old', 'new');
     expect([lookup('old'), move('old', 'new')]).toEqual([0, 0]);

@@ -6,7 +6,13 @@ import { Opcode } from '../../../ts/fuse/abi.ts';
 import { STALE_RETRY_SECONDS } from '../../../ts/fuse/limits.ts';
 import { ParkedRequests } from '../../../ts/fuse/parked_requests.ts';
 import { RequestView } from '../../../ts/fuse/request.ts';
-import { type CallOf, type NamesOf, StaleRetries } from '../../../ts/fuse/stale_retries.ts';
+import {
+  type CallOf,
+  type IsIn,
+  type NamesOf,
+  type RenamedName,
+  StaleRetries,
+} from '../../../ts/fuse/stale_retries.ts';
 import { Errno } from '../../../ts/util/errno.ts';
 
 let now: number;
@@ -16,7 +22,12 @@ let names: ReturnType<NamesOf>;
 let isRunning: boolean;
 let unique = 0;
 
-const OTHER = Buffer.from('other');
+const OTHER = { dir: 2, kernelDir: 2, name: Buffer.from('other') };
+/** One name of a rename; null for a directory that cannot be told. */
+const named = (name: string, dir: number | null = 1): RenamedName => {
+  return { name: Buffer.from(name), directory: () => dir, directoryName: null };
+};
+const isIn: IsIn = ({ dir }, { directory }) => (directory() === null ? null : dir === directory());
 
 beforeEach(() => {
   now = 100;
@@ -94,11 +105,11 @@ describe('stale retries', () => {
 
   it('cannot tell a rename before its thread waits', () => {
     call = null;
-    expect(retries.ofRename(request(Opcode.LOOKUP), OTHER).answer).toBe('found');
+    expect(retries.ofRename(request(Opcode.LOOKUP), OTHER, isIn).answer).toBe('found');
     isRunning = true;
-    expect(retries.ofRename(request(Opcode.LOOKUP), OTHER).answer).toBe('unknown');
+    expect(retries.ofRename(request(Opcode.LOOKUP), OTHER, isIn).answer).toBe('unknown');
     call = { text: '1', kind: 'rename' };
-    expect([1, 2].map(() => retries.ofRename(request(Opcode.LOOKUP), OTHER).answer)).toEqual([
+    expect([1, 2].map(() => retries.ofRename(request(Opcode.LOOKUP), OTHER, isIn).answer)).toEqual([
       'again',
       'absent',
     ]);
@@ -112,40 +123,66 @@ describe('stale retries', () => {
       () => false,
       () => now,
     );
-    expect(late.ofRename(request(Opcode.LOOKUP), OTHER).answer).toBe('again');
+    expect(late.ofRename(request(Opcode.LOOKUP), OTHER, isIn).answer).toBe('again');
   });
 
   it('has a rename that began anew in an unknown call decided by the rename itself', () => {
     call = null;
     expect(errnoFor(Opcode.RENAME2)).toBe(Errno.ESTALE);
     call = { text: '1', kind: 'rename' };
-    expect([OTHER, null].map((other) => retries.ofRename(request(Opcode.LOOKUP), other).answer)).toEqual([
-      'absent',
-      'found',
-    ]);
+    expect(
+      [OTHER, null].map((other) => retries.ofRename(request(Opcode.LOOKUP), other, isIn).answer),
+    ).toEqual(['absent', 'found']);
   });
 
-  it('know by the names of the call which lookup can be torn', () => {
+  /** What a lookup of `asked` in directory 1 is answered in a rename whose thread found `other` in directory 2 before. */
+  const answered = (
+    source: ReturnType<typeof named>,
+    target: ReturnType<typeof named>,
+    other: string,
+  ): unknown => {
     call = { text: '1', kind: 'rename' };
-    const of = (source: string, target: string): unknown => {
-      names = { source: Buffer.from(source), target: Buffer.from(target) };
-      const asked = request(Opcode.LOOKUP);
-      // The name that it asks for.
-      asked.bytes.set(Buffer.from('asked'), 60);
-      asked.nameStart = 60;
-      asked.nameLength = 5;
-      const { answer, isCertain } = retries.ofRename(asked, OTHER);
-      return [answer, isCertain];
-    };
+    names = { source, target };
+    const asked = request(Opcode.LOOKUP);
+    asked.bytes.set(Buffer.from('asked'), 60);
+    asked.nameStart = 60;
+    asked.nameLength = 5;
+    asked.node = 1;
+    const { answer, isCertain } = retries.ofRename(
+      asked,
+      { dir: 2, kernelDir: 2, name: Buffer.from(other) },
+      isIn,
+    );
+    return [answer, isCertain];
+  };
+
+  it('know by the names of the call which lookup can be torn', () => {
     // The source of a rename whose thread found the same before, in another call.
-    expect(of('asked', 'third')).toEqual(['found', false]);
-    expect([of('other', 'asked'), of('other', 'asked')]).toEqual([
+    expect(answered(named('asked'), named('third'), 'other')).toEqual(['found', false]);
+    expect([1, 2].map(() => answered(named('other', 2), named('asked'), 'other'))).toEqual([
       ['again', true],
       ['absent', true],
     ]);
     // What was found before is not the source of this call: the kernel knew that.
-    expect(of('third', 'asked')).toEqual(['found', false]);
-    // Both are called the same.
-    expect(of('asked', 'asked')).toEqual(['absent', false]);
+    expect(answered(named('third'), named('asked'), 'other')).toEqual(['found', false]);
+  });
+
+  it('know it by the directories where both names are the same', () => {
+    expect(answered(named('asked', 1), named('asked', 2), 'asked')).toEqual(['found', false]);
+    expect([1, 2].map(() => answered(named('asked', 2), named('asked', 1), 'asked'))).toEqual([
+      ['again', true],
+      ['absent', true],
+    ]);
+    // What was found before was in a third directory.
+    expect(answered(named('asked', 3), named('asked', 1), 'asked')).toEqual(['found', false]);
+  });
+
+  it('decide by the rename itself where the directories cannot be told', () => {
+    expect([1, 2].map(() => answered(named('asked', null), named('asked', null), 'asked'))).toEqual([
+      ['again', false],
+      ['absent', false],
+    ]);
+    // One of them is enough.
+    expect(answered(named('asked', null), named('asked', 1), 'asked')).toEqual(['found', false]);
   });
 });

@@ -2,11 +2,12 @@
 // What is told of the system call in which a thread waits.
 
 import { spawn } from 'node:child_process';
-import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { expect, test } from 'vitest';
+import { native } from '../../../native/index.js';
 import { run } from '../../../ts/dev/command.ts';
 import { renamedNames, systemCallOf } from '../../../ts/sys/system_call.ts';
 
@@ -46,12 +47,19 @@ test("the names of a rename are read out of its thread's memory", () => {
   closeSync(file);
   // What the process was started with lies there. Of the first argument's path the last part counts.
   const program = readFileSync('/proc/self/cmdline').toString('latin1').split('\0')[0]!;
-  const path = start + bytes.indexOf(`${program}\0`);
-  const address = `0x${path.toString(16)}`;
-  const names = renamedNames(process.pid, `316 0x3 ${address} 0x4 ${address} 0x0`);
+  const address = `0x${(start + bytes.indexOf(`${program}\0`)).toString(16)}`;
   const last = program.split('/').at(-1);
-  expect(Buffer.from(names!.source).toString()).toBe(last);
-  expect(Buffer.from(names!.target).toString()).toBe(last);
+  const names = renamedNames(process.pid, `316 0x3 ${address} 0xffffff9c ${address} 0x0`)!;
+  expect(Buffer.from(names.source.name).toString()).toBe(last);
+  expect(Buffer.from(names.target.name).toString()).toBe(last);
+  // The kernel has the directory of the program that runs cached.
+  if (program.startsWith('/')) expect(names.target.directory()).toBe(statSync(dirname(program)).ino);
   expect(renamedNames(process.pid, `316 0x3 0x10 0x4 ${address} 0x0`)).toBe(null);
   expect(renamedNames(0, '316 0x3 0x10 0x4 0x10 0x0')).toBe(null);
+});
+
+test('the directory of a name that is renamed by descriptor is that of the descriptor', () => {
+  const directory = openSync('/proc', 'r');
+  expect(native.cachedInode(`/proc/self/fd/${directory}`, Buffer.alloc(0))).toBe(statSync('/proc').ino);
+  closeSync(directory);
 });

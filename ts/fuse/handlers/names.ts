@@ -11,6 +11,7 @@ import { isPlanted } from '../../util/test_faults.ts';
 import { get64, In, OutBytes, putEntry, S_IFDIR, S_IFMT, S_ISVTX } from '../abi.ts';
 import { LOOKS_MAX } from '../limits.ts';
 import type { RequestView } from '../request.ts';
+import type { PlacedName, RenamedName } from '../stale_retries.ts';
 import { ANSWERED, type HandlerContext } from './context.ts';
 
 export function lookup(context: HandlerContext, request: RequestView): number {
@@ -48,7 +49,9 @@ function answerTorn(context: HandlerContext, request: RequestView, node: number)
   const isThere =
     other !== null && operations.lookup(other.dir, other.name, otherAttr) === 0 && otherAttr.node === node;
   if (isThere || isPlanted('torn-renames-pass')) return null;
-  const { answer, isCertain } = staleRetries.ofRename(request, other?.name ?? null);
+  const { answer, isCertain } = staleRetries.ofRename(request, other, (place, renamed) => {
+    return isIn(context, place, renamed);
+  });
   if (answer === 'unknown' && request.looks++ < LOOKS_MAX) {
     kernel.lookLater();
     return MISS;
@@ -62,6 +65,17 @@ function answerTorn(context: HandlerContext, request: RequestView, node: number)
   kernel.giveAbsent(request.kernelNode, request.bytes, request.nameStart, request.nameLength);
   context.replies.status(request.uniqueLow, request.uniqueHigh, -errno);
   return ANSWERED;
+}
+
+/** Whether a name is in the directory of one of a rename's names; null if that cannot be told. */
+function isIn(
+  { operations, kernel, otherAttr }: HandlerContext,
+  { dir, kernelDir }: PlacedName,
+  { directory, directoryName }: RenamedName,
+): boolean | null {
+  const ino = directory();
+  if (ino !== null) return operations.getattr(dir, otherAttr) === 0 ? otherAttr.ino === ino : null;
+  return directoryName === null ? null : kernel.isCalled(kernelDir, directoryName);
 }
 
 function isSticky({ operations, otherAttr }: HandlerContext, dir: number): boolean {

@@ -8,6 +8,7 @@ use crate::support::{Result, at, c_path, set_mode, set_times};
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -302,7 +303,15 @@ pub fn torn_renames(ground: &Ground) -> Result<()> {
     ground.warm_directories()?;
     for round in 0..ground.rounds {
         let [a, b] = [&ground.a, &ground.b].map(|side| side.join(round.to_string()));
-        let [there, back] = [("f", "g"), ("g", "f")];
+        // By turns with two names in one directory, and with one name in two.
+        let (first, second) = if round % 2 == 0 { ("f", "g") } else { ("x/f", "y/f") };
+        let [there, back] = [(first, second), (second, first)];
+        if round % 2 == 1 {
+            for dir in ["x", "y"] {
+                at(&a.join(dir), "mkdir", fs::create_dir(a.join(dir)))?;
+            }
+            at(&a, "rename", fs::rename(a.join("f"), a.join(first)))?;
+        }
         let moves = |side: &Path, (from, to): (&str, &str)| {
             let mut done = 0i64;
             for _ in 0..TRIES {
@@ -311,13 +320,25 @@ pub fn torn_renames(ground: &Ground) -> Result<()> {
             done
         };
         ground.step("rename on both sides", || {
-            let (on_a, (on_b, returned)) = race(
+            // Where somebody looks at the new name too, A's kernel has it already, and asks for it once more.
+            let is_over = AtomicBool::new(false);
+            let looks = || {
+                while !is_over.load(Ordering::Relaxed) {
+                    exists(&a.join(second));
+                }
+            };
+            let moves_a = || {
+                let done = moves(&a, there);
+                is_over.store(true, Ordering::Relaxed);
+                done
+            };
+            let ((on_a, ()), (on_b, returned)) = race(
                 Duration::ZERO,
-                || moves(&a, there),
+                || race(Duration::ZERO, moves_a, looks),
                 || race(Duration::ZERO, || moves(&b, there), || moves(&b, back)),
             );
             let left = on_a + on_b - returned;
-            let expected = i64::from(exists(&b.join("g")));
+            let expected = i64::from(exists(&b.join(second)));
             right(left == expected, || {
                 format!(
                     "round {round}: {on_a} and {on_b} renames there, {returned} back, and {expected} there"
