@@ -277,6 +277,13 @@ export class Core {
     return false;
   }
 
+  /** Whether the key of an xattr is held; all are asked for: they are few, and programs look at several. */
+  needXattr(tree: number, ino: number, hash: number, mode: Mode): boolean {
+    const type = ItemType.xattrItem;
+    if (this.#holdsKeys(tree, ino, type, hash, hash + 1, mode)) return true;
+    return this.needTypes(tree, ino, type, type + 1, mode);
+  }
+
   /** Whether the whole prefix of an inode is held. */
   needPrefix(tree: number, ino: number, mode: Mode): boolean {
     RANGE.tree = tree;
@@ -431,6 +438,12 @@ export class Core {
     return true;
   }
 
+  /** The kernel is given the ACL of a node, which it keeps: while that is being given back it must be told once more. */
+  noteAclGiven(node: number): void {
+    if (this.isLeaving(this.treeOf(node), this.inoOf(node), ItemType.xattrItem, 0, 0x1_0000_0000))
+      this.givenLeaving.set(node, ++this.timesGiven);
+  }
+
   /** Resolves when something that is being given back is gone; at once when nothing is. */
   nextLeft(): Promise<void> {
     if (this.leaving.size === 0 || this.ended !== 0) return Promise.resolve();
@@ -506,6 +519,8 @@ export class Core {
     out.mtimeNsec = inodeTimeNsec(view, start, InodeField.mtime);
     out.ctimeSec = inodeTimeSec(view, start, InodeField.ctime);
     out.ctimeNsec = inodeTimeNsec(view, start, InodeField.ctime);
+    out.btimeSec = inodeTimeSec(view, start, InodeField.otime);
+    out.btimeNsec = inodeTimeNsec(view, start, InodeField.otime);
     let bytes = inodeNbytes(view, start);
     if (this.files.unloggedBytes > 0) bytes += this.#unloggedGrowth(node, bytes, out.size);
     out.blocks = Math.ceil(bytes / 4096) * 8;

@@ -105,6 +105,8 @@ export class FileState {
   /** Where the last read ended, and how far ahead of it to read. */
   readEnd = -1;
   readAhead = 0;
+  /** It was made without a name, and may be given one. */
+  isLinkable = false;
   /** Whether the file was found to have no security.capability since it was opened. */
   hasNoCapability = false;
   /** Errno of a refused change, positive, to be told once; 0 for none. */

@@ -290,7 +290,10 @@ export class Giver {
       if (!isHolding) core.pageHold.begin();
       isHolding = true;
       countTransition(Transition.forgotLatePages);
-      for (const node of late) for (const range of ranges) forgetContent(core, range, core.inoOf(node));
+      for (const node of late) {
+        core.kernel.forgetAttributes(node, node + 1);
+        for (const range of ranges) forgetContent(core, range, core.inoOf(node));
+      }
       const settled = core.kernel.settled();
       if (await isWithin(core.clock, settled, HELD_BACK_MS)) continue;
       // The kernel waits for a READ that is held back.

@@ -69,7 +69,10 @@ function forgetNames(core: Core, range: TreeRange, ino: number): void {
 
 function forgetInodes(core: Core, range: TreeRange): void {
   const { tree, start, end } = range;
-  const isFirstIn = compareKey(start, { objectid: start.objectid, type: ItemType.inodeItem, offset: 2 }) < 0;
+  const hasAttributes =
+    compareKey(start, { objectid: start.objectid, type: ItemType.inodeItem, offset: 2 }) < 0;
+  // The kernel keeps ACLs for as long as attributes.
+  const isFirstIn = hasAttributes || partOf(range, start.objectid, ItemType.xattrItem, HASH_END) !== null;
   const isLastIn = compareKey({ objectid: end.objectid, type: ItemType.inodeItem, offset: 0 }, end) < 0;
   forgetSpan(
     core,

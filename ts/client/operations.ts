@@ -56,8 +56,19 @@ export const WriteFlags = {
 /** Bits of the `flags` of `rename`; the numbers are those of renameat2(2). */
 export const RenameFlags = { noReplace: 1, exchange: 2, whiteout: 4 } as const;
 
-/** Bits of the `flags` of `setxattr`; the numbers are those of setxattr(2). */
-export const XattrFlags = { create: 1, replace: 2 } as const;
+/** Bits of the `flags` of `setxattr`; the first numbers are those of setxattr(2). */
+export const XattrFlags = {
+  create: 1,
+  replace: 2,
+  /** An access ACL takes set-group-ID away: the caller is not in the group. */
+  killSetGid: 4,
+} as const;
+
+/**
+ * The `mode` of mknod, create and mkdir holds the caller's umask from this bit on: what is made gets the directory's
+ * default ACL instead, if it has one.
+ */
+export const UMASK_SHIFT = 16;
 
 /** Bits of the `flags` of `open`, `create` and `release`: what of open(2)'s flags matters here. */
 export const OpenFlags = {
@@ -107,6 +118,9 @@ export class AttrOut {
   mtimeNsec = 0;
   ctimeSec = 0;
   ctimeNsec = 0;
+  /** Time of birth. */
+  btimeSec = 0;
+  btimeNsec = 0;
   /**
    * Whether the kernel may keep the answer without limit. False while what covers it is being given back: then
    * the answer is right now, with timeouts of zero. Also set by a lookup that answers -ENOENT (a negative entry).
@@ -201,7 +215,11 @@ export interface Operations {
   /** Puts the target of a symbolic link into `target`. @returns its length in bytes; -EINVAL. */
   readlink(node: number, target: Uint8Array): number;
 
-  /** Makes a file of any kind but directory and symbolic link. @param rdev - as `AttrOut.rdev`. */
+  /**
+   * Makes a file of any kind but directory and symbolic link.
+   *
+   * @param mode - with the umask, see `UMASK_SHIFT`. @param rdev - as `AttrOut.rdev`.
+   */
   mknod(
     dir: number,
     name: Uint8Array,
@@ -227,6 +245,9 @@ export interface Operations {
     out: AttrOut,
   ): number;
 
+  /** As `create` of a file that has no name: `link` can give it one until it is closed for the last time (O_TMPFILE). */
+  tmpfile(dir: number, mode: number, uid: number, gid: number, flags: number, out: AttrOut): number;
+
   mkdir(dir: number, name: Uint8Array, mode: number, uid: number, gid: number, out: AttrOut): number;
 
   symlink(dir: number, name: Uint8Array, target: Uint8Array, uid: number, gid: number, out: AttrOut): number;
@@ -238,7 +259,10 @@ export interface Operations {
 
   rmdir(dir: number, name: Uint8Array): number;
 
-  /** Moves a name, over an existing one unless `RenameFlags.noReplace`; -EINVAL for other flags. */
+  /**
+   * Moves a name, over an existing one unless `RenameFlags.noReplace`; or has two names change places, whatever they lead to
+   * (`RenameFlags.exchange`). -EINVAL for other flags.
+   */
   rename(
     sourceDir: number,
     sourceName: Uint8Array,

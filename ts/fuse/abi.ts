@@ -120,7 +120,7 @@ export const In = {
   read: { fh: 0, offset: 2, size: 4, readFlags: 5, lockOwner: 6, flags: 8 },
   write: { fh: 0, offset: 2, size: 4, writeFlags: 5, lockOwner: 6, flags: 8 },
   fsync: { fh: 0, flags: 2 },
-  setxattr: { size: 0, flags: 1 },
+  setxattr: { size: 0, flags: 1, setxattrFlags: 2 },
   getxattr: { size: 0 },
   interrupt: { unique: 0 },
   fallocate: { fh: 0, offset: 2, length: 4, mode: 6 },
@@ -137,6 +137,7 @@ export const OutBytes = {
   statfs: 80,
   getxattr: 8,
   lseek: 8,
+  statx: 288,
 } as const;
 
 /** Flags of the reply to OPEN, CREATE and OPENDIR. */
@@ -147,6 +148,7 @@ export const OPEN_KILL_SUIDGID = 1;
 export const READ_LOCKOWNER = 2;
 export const WRITE_CACHE = 1;
 export const WRITE_KILL_SUIDGID = 4;
+export const SETXATTR_ACL_KILL_SGID = 1;
 
 /** Flags of open(2) as Linux has them on x86-64 and arm64. */
 export const O_ACCMODE = 0o3;
@@ -234,6 +236,35 @@ export function putAttrOut(words: Uint32Array, at: number, attr: AttrOut): void 
   words[at + 2] = 0;
   words[at + 3] = 0;
   putAttr(words, at + 4, attr);
+}
+
+/** What `putStatx` tells: STATX_BASIC_STATS and STATX_BTIME. */
+const STATX_MASK = 0xfff;
+
+/** Writes `fuse_statx_out` (72 words). */
+export function putStatx(words: Uint32Array, at: number, attr: AttrOut): void {
+  words.fill(0, at, at + 72);
+  words[at] = attr.cacheable ? UNLIMITED_SECONDS : 0;
+  const stat = at + 8;
+  words[stat] = STATX_MASK;
+  words[stat + 1] = BLOCK_SIZE;
+  words[stat + 4] = attr.nlink;
+  words[stat + 5] = attr.uid;
+  words[stat + 6] = attr.gid;
+  words[stat + 7] = attr.mode;
+  put64(words, stat + 8, attr.ino);
+  put64(words, stat + 10, attr.size);
+  put64(words, stat + 12, attr.blocks);
+  put64(words, stat + 16, attr.atimeSec);
+  words[stat + 18] = attr.atimeNsec;
+  put64(words, stat + 20, attr.btimeSec);
+  words[stat + 22] = attr.btimeNsec;
+  put64(words, stat + 24, attr.ctimeSec);
+  words[stat + 26] = attr.ctimeNsec;
+  put64(words, stat + 28, attr.mtimeSec);
+  words[stat + 30] = attr.mtimeNsec;
+  words[stat + 32] = (attr.rdev >>> 8) & 0xfff;
+  words[stat + 33] = (attr.rdev & 0xff) | ((attr.rdev >>> 12) & 0xfff00);
 }
 
 /** Writes `fuse_open_out` (4 words). */

@@ -129,6 +129,16 @@ export class DirectoryNodes {
     nodes?.push(...nodes.splice(nodes.indexOf(node), 1));
   }
 
+  /** The kernel exchanges what it has at two places, by a rename of its own. */
+  exchange(one: number, oneHash: number, other: number, otherHash: number): void {
+    const [first, second] = [this.nodeAt(one, oneHash), this.nodeAt(other, otherHash)];
+    this.#there.delete(keyOf(one, oneHash));
+    this.#there.delete(keyOf(other, otherHash));
+    for (const node of [first, second]) this.#expired.delete(node);
+    if (first !== 0) this.give(first, other, otherHash);
+    if (second !== 0) this.give(second, one, oneHash);
+  }
+
   /**
    * The kernel takes what it has at a place for removed.
    *

@@ -121,7 +121,7 @@ export class DriverKernelCache implements KernelCache {
     this.parked = parts.parked;
     this.seconds = parts.seconds;
     this.unlockDirectory = parts.unlockDirectory;
-    this.writes = new UnfinishedWrites(parts.isRunning);
+    this.writes = new UnfinishedWrites(parts.isRunning, parts.timesRun);
     this.untaken = new UntakenAnswers(parts.timesRun);
     this.given = new GivenNames(GIVEN_NAMES_MAX, GIVEN_NAME_BYTES_MAX, (dir, name, node) => {
       if (isPlanted('evicted-names-stay')) return;
@@ -230,6 +230,12 @@ export class DriverKernelCache implements KernelCache {
     if (isDirectory(attr)) this.directories.expire(attr.node, bytes.slice(start, start + length));
   }
 
+  /** A reply gives the kernel one reference on a file that has no name. */
+  giveNameless(attr: AttrOut): void {
+    this.lookups.add(attr.node, false);
+    if (attr.cacheable) this.lookups.mark(attr.node, Holds.attributes);
+  }
+
   /** A reply tells the kernel for the moment that a name does not exist. */
   giveAbsent(dir: number, bytes: Uint8Array, start: number, length: number): void {
     this.directories.giveOther(dir, nameHash(bytes, start, length));
@@ -258,6 +264,11 @@ export class DriverKernelCache implements KernelCache {
   giveAttributes(node: number, attr: AttrOut, thread: number): void {
     if (attr.cacheable) this.lookups.mark(node, Holds.attributes);
     else if (this.lookups.holds(node, Holds.pages)) this.untaken.note(thread, node, performance.now());
+  }
+
+  /** A reply gives an ACL, or that there is none, which the kernel keeps until it forgets the attributes. */
+  giveAcl(node: number): void {
+    this.lookups.mark(node, Holds.attributes);
   }
 
   /** A reply gives pages of a file or the target of a symbolic link, or the kernel has made whole pages of what it writes. */
@@ -347,6 +358,25 @@ export class DriverKernelCache implements KernelCache {
     } else if (isKept || this.isTelling(sourceDir)) {
       this.carry(targetDir, bytes.subarray(targetStart, targetStart + targetLength));
     }
+  }
+
+  /** A reply confirms an exchange: the kernel exchanges what it holds of the two names, of which it is told behind the lock. */
+  exchangedNames(
+    sourceDir: number,
+    targetDir: number,
+    bytes: Uint8Array,
+    sourceStart: number,
+    sourceLength: number,
+    targetStart: number,
+    targetLength: number,
+  ): void {
+    const sourceHash = nameHash(bytes, sourceStart, sourceLength);
+    const targetHash = nameHash(bytes, targetStart, targetLength);
+    this.directories.exchange(sourceDir, sourceHash, targetDir, targetHash);
+    this.given.remove(sourceDir, bytes, sourceStart, sourceLength);
+    this.given.remove(targetDir, bytes, targetStart, targetLength);
+    this.carry(sourceDir, bytes.subarray(sourceStart, sourceStart + sourceLength));
+    this.carry(targetDir, bytes.subarray(targetStart, targetStart + targetLength));
   }
 
   private carry(dir: number, name: Uint8Array): void {

@@ -328,11 +328,13 @@ export class RequestServer {
     bind(Opcode.RENAME, names.rename);
     bind(Opcode.RENAME2, names.rename2);
     bind(Opcode.GETATTR, attributes.getattr);
+    bind(Opcode.STATX, attributes.statx);
     bind(Opcode.SETATTR, attributes.setattr);
     bind(Opcode.READLINK, attributes.readlink);
     bind(Opcode.STATFS, attributes.statfs);
     bind(Opcode.OPEN, data.open);
     bind(Opcode.CREATE, data.create);
+    bind(Opcode.TMPFILE, data.tmpfile);
     bind(Opcode.RELEASE, data.release);
     bind(Opcode.READ, data.read);
     bind(Opcode.WRITE, data.write);

@@ -11,8 +11,9 @@ use crate::test_faults::{FEW_BACKGROUND_REQUESTS, is_planted};
 
 /// The newest interface that this crate knows.
 const MINOR_KNOWN: u32 = 45;
-/// 7.31 (Linux 5.4) is the first with every structure size that `request::parse` and `ts/fuse/abi.ts` rely on.
-const MINOR_NEEDED: u32 = 31;
+/// 7.34 (Linux 5.14) is the first that surely has every structure size that `request::parse` and `ts/fuse/abi.ts` rely on,
+/// that of SETXATTR_EXT included, and leaves privileges that a write takes away to us.
+const MINOR_NEEDED: u32 = 34;
 /// Parked reads must never fill the background queue, or pages dirtied through mmap cannot be written and an
 /// invalidation waits for ever (measured): in the thousands, and the caller parks fewer.
 pub const MAX_BACKGROUND: u16 = 8192;
@@ -34,6 +35,11 @@ const WANTED: u64 = flag::ASYNC_READ
     | flag::ATOMIC_O_TRUNC
     // We clear suid and sgid on WRITE, truncate and chown, as asked request by request.
     | flag::HANDLE_KILLPRIV_V2
+    // The kernel checks rights by ACLs. The mode of what is made depends on the directory's default ACL, so the umask is
+    // ours to apply; setting an ACL says whether set-group-ID must go.
+    | flag::POSIX_ACL
+    | flag::DONT_MASK
+    | flag::SETXATTR_EXT
     // Grants decide when pages die, not the modification time that the kernel happens to see.
     | flag::EXPLICIT_INVAL_DATA
     // READLINK is cached; INVAL_INODE drops it.
@@ -93,6 +99,9 @@ pub fn negotiate(request: &[u8]) -> Result<Negotiation> {
     let low = u64::from(field(12).ok_or_else(short)?);
     let high = if low & flag::INIT_EXT != 0 { u64::from(field(16).ok_or_else(short)?) } else { 0 };
     let session = Session { minor: minor.min(MINOR_KNOWN), flags: (low | high << 32) & WANTED };
+    if session.flags & flag::SETXATTR_EXT == 0 {
+        return Err(FuseError::Handshake("the kernel has no FUSE_SETXATTR_EXT".into()));
+    }
     let bytes = reply(unique, session.minor, session.flags, readahead.min(MAX_READAHEAD_BYTES));
     Ok(Negotiation::Agreed(bytes, session))
 }
@@ -149,8 +158,6 @@ mod tests {
             flag::NO_OPENDIR_SUPPORT,
             flag::POSIX_LOCKS,
             flag::FLOCK_LOCKS,
-            flag::POSIX_ACL,
-            flag::DONT_MASK,
             flag::EXPORT_SUPPORT,
         ] {
             assert_eq!(session.flags & unwanted, 0);
@@ -163,18 +170,19 @@ mod tests {
 
     #[test]
     fn an_older_kernel_gets_its_own_minor_and_flags() {
-        let offered = flag::ASYNC_READ | flag::HAS_EXPIRE_ONLY;
+        let offered = flag::ASYNC_READ | flag::SETXATTR_EXT | flag::HAS_EXPIRE_ONLY;
         let Negotiation::Agreed(_, session) = negotiate(&init(7, 34, offered)).unwrap() else {
             panic!("must agree");
         };
         // Without INIT_EXT the upper flag word does not count.
-        assert_eq!(session, Session { minor: 34, flags: flag::ASYNC_READ });
+        assert_eq!(session, Session { minor: 34, flags: flag::ASYNC_READ | flag::SETXATTR_EXT });
         assert!(!session.has_expire_only() && !session.has_inc_epoch());
     }
 
     #[test]
     fn refuses_what_it_cannot_speak() {
-        assert!(matches!(negotiate(&init(7, 30, 0)), Err(FuseError::TooOld { .. })));
+        assert!(matches!(negotiate(&init(7, 33, 0)), Err(FuseError::TooOld { .. })));
+        assert!(matches!(negotiate(&init(7, 45, 0)), Err(FuseError::Handshake(_))));
         assert!(matches!(negotiate(&init(8, 0, 0)), Ok(Negotiation::AskAgain(_))));
         assert!(matches!(negotiate(&init(7, 45, 0)[..50]), Err(FuseError::Handshake(_))));
         assert!(matches!(negotiate(&[]), Err(FuseError::Handshake(_))));

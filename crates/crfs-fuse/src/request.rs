@@ -33,10 +33,11 @@ fn layout(opcode: u32) -> (usize, usize) {
             (8, 0)
         }
         op::BATCH_FORGET => (8, 0),
-        op::MKDIR | op::LINK | op::SETXATTR | op::GETXATTR => (8, 1),
+        op::MKDIR | op::LINK | op::GETXATTR => (8, 1),
         op::RENAME => (8, 2),
         op::GETATTR | op::FSYNC | op::FSYNCDIR | op::BMAP => (16, 0),
-        op::MKNOD | op::CREATE | op::TMPFILE => (16, 1),
+        // That of SETXATTR_EXT, which the handshake insists on.
+        op::MKNOD | op::CREATE | op::TMPFILE | op::SETXATTR => (16, 1),
         op::RENAME2 => (16, 2),
         op::RELEASE | op::RELEASEDIR | op::FLUSH | op::POLL | op::LSEEK | op::STATX => (24, 0),
         op::IOCTL | op::FALLOCATE => (32, 0),
@@ -124,8 +125,8 @@ mod tests {
         body.extend_from_slice(&[0; 4 + 32]);
         assert_eq!(parse(&request(op::BATCH_FORGET, &body)).unwrap().data, (48, 32));
         let mut body = 3u32.to_ne_bytes().to_vec();
-        body.extend_from_slice(b"\0\0\0\0user.a\0xyz");
-        assert_eq!(parse(&request(op::SETXATTR, &body)).unwrap().data, (55, 3));
+        body.extend_from_slice(b"\0\0\0\0\0\0\0\0\0\0\0\0user.a\0xyz");
+        assert_eq!(parse(&request(op::SETXATTR, &body)).unwrap().data, (63, 3));
     }
 
     #[test]

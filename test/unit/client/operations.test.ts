@@ -4,7 +4,15 @@
 
 import { Buffer } from 'node:buffer';
 import { describe, expect, test } from 'vitest';
-import { type DirSink, SetAttr, SetAttrMask, WriteFlags } from '../../../ts/client/operations.ts';
+import {
+  type DirSink,
+  OpenFlags,
+  SetAttr,
+  SetAttrMask,
+  UMASK_SHIFT,
+  WriteFlags,
+  XattrFlags,
+} from '../../../ts/client/operations.ts';
 import { Errno } from '../../../ts/util/errno.ts';
 import { AttrOut, bytes, connect, must, newVolume, run, type Session } from './harness.ts';
 
@@ -87,6 +95,124 @@ describe('operations', () => {
     await two.client.close();
   });
 
+  test('two names change places, whatever they lead to, for the next client too', async () => {
+    const volume = newVolume();
+    const one = await connect(volume);
+    const { ops } = one;
+    const dir = await mkdir(one, ROOT, 'dir');
+    const deep = await mkdir(one, dir, 'deep');
+    await create(one, deep, 'inside');
+    const file = await create(one, ROOT, 'file');
+    await must(ops, () => ops.write(file, 0, bytes('text'), 0));
+    // A name that stands in the way of the one by which they pass each other.
+    await create(one, dir, `.crfs-exchange-${deep}-0`);
+    await must(ops, () => ops.rename(dir, bytes('deep'), ROOT, bytes('file'), 2));
+    await must(ops, () => ops.lookup(dir, bytes('deep'), attr));
+    expect(attr.node).toBe(file);
+    const names = async (session: Session): Promise<string[][]> => {
+      await must(session.ops, () => session.ops.lookup(ROOT, bytes('dir'), attr));
+      const below = await list(session, attr.node);
+      await must(session.ops, () => session.ops.lookup(ROOT, bytes('file'), attr));
+      return [await list(session, ROOT), below, await list(session, attr.node)];
+    };
+    const expected = [
+      ['.', '..', 'dir', 'file'],
+      ['.', '..', 'deep', `.crfs-exchange-${deep}-0`],
+      ['.', '..', 'inside'],
+    ];
+    expect(await names(one)).toEqual(expected);
+    expect(await one.client.close()).toBe(0);
+    const two = await connect(volume);
+    expect(await names(two)).toEqual(expected);
+    expect((await readAll(two, file)).toString()).toBe('text');
+    await two.client.close();
+  });
+
+  test('a file without a name can be given one, and is gone with its last handle otherwise', async () => {
+    const volume = newVolume();
+    const one = await connect(volume);
+    const { ops } = one;
+    const make = async (): Promise<number> => {
+      await must(ops, () => ops.tmpfile(ROOT, 0o600, 0, 0, OpenFlags.write, attr));
+      return attr.node;
+    };
+    const [kept, lost] = [await make(), await make()];
+    expect(attr.nlink).toBe(0);
+    for (const node of [kept, lost]) await must(ops, () => ops.write(node, 0, bytes('text'), 0));
+    await must(ops, () => ops.link(kept, ROOT, bytes('kept'), attr));
+    expect([attr.node, attr.nlink]).toEqual([kept, 1]);
+    for (const node of [kept, lost]) ops.release(node, OpenFlags.write);
+    ops.forget(lost);
+    expect(await run(ops, () => ops.getattr(lost, attr))).toBe(-Errno.ESTALE);
+    // What has lost its last name is not given another.
+    await must(ops, () => ops.open(kept, 0));
+    await must(ops, () => ops.unlink(ROOT, bytes('kept')));
+    ops.release(kept, 0);
+    expect(await one.client.close()).toBe(0);
+    const two = await connect(volume);
+    expect(await list(two, ROOT)).toEqual(['.', '..']);
+    await two.client.close();
+  });
+
+  test('ACLs: what is made inherits, chmod changes them, setting one changes the mode', async () => {
+    const volume = newVolume();
+    const one = await connect(volume);
+    const { ops } = one;
+    const dir = await mkdir(one, ROOT, 'dir');
+    const acl = (...entries: readonly (readonly [number, number, number])[]): Buffer => {
+      const value = Buffer.alloc(4 + 8 * entries.length);
+      value.writeUInt32LE(2, 0);
+      entries.forEach(([tag, permissions, id], at) => {
+        value.writeUInt16LE(tag, 4 + 8 * at);
+        value.writeUInt16LE(permissions, 6 + 8 * at);
+        value.writeUInt32LE(id, 8 + 8 * at);
+      });
+      return value;
+    };
+    const none = 0xffff_ffff;
+    const of = (user: number, named: number, group: number, mask: number, other: number): Buffer =>
+      acl([1, user, none], [2, named, 1000], [4, group, none], [16, mask, none], [32, other, none]);
+    const [access, byDefault] = ['system.posix_acl_access', 'system.posix_acl_default'].map(bytes);
+    const get = async (session: Session, node: number, name: Uint8Array): Promise<string> => {
+      const target = Buffer.alloc(100);
+      const length = await run(session.ops, () => session.ops.getxattr(node, name, target));
+      return length < 0 ? String(length) : target.toString('hex', 0, length);
+    };
+    await must(ops, () => ops.setxattr(dir, byDefault!, of(7, 6, 5, 7, 0), 0));
+    // The umask does not count where there is a default ACL.
+    const mode = 0o666 | (0o077 << UMASK_SHIFT);
+    await must(ops, () => ops.create(dir, bytes('file'), mode, 0, 0, 1, attr));
+    const file = attr.node;
+    expect(attr.mode & 0o777).toBe(0o660);
+    expect(await get(one, file, access!)).toBe(of(6, 6, 5, 6, 0).toString('hex'));
+    await must(ops, () => ops.mkdir(dir, bytes('sub'), 0o755, 0, 0, attr));
+    expect(await get(one, attr.node, byDefault!)).toBe(of(7, 6, 5, 7, 0).toString('hex'));
+    expect(await get(one, attr.node, access!)).toBe(of(7, 6, 5, 5, 0).toString('hex'));
+    await must(ops, () => ops.create(ROOT, bytes('plain'), mode, 0, 0, 1, attr));
+    expect(attr.mode & 0o777).toBe(0o600);
+
+    const set = new SetAttr();
+    set.mask = SetAttrMask.mode;
+    set.mode = 0o741;
+    await must(ops, () => ops.setattr(file, set, attr));
+    expect(await get(one, file, access!)).toBe(of(7, 6, 5, 4, 1).toString('hex'));
+    set.mode = 0o2750;
+    await must(ops, () => ops.setattr(file, set, attr));
+    // One that the mode says all of is not kept, and a caller outside of the group loses set-group-ID.
+    const short = acl([1, 6, none], [4, 4, none], [32, 0, none]);
+    await must(ops, () => ops.setxattr(file, access!, short, XattrFlags.killSetGid));
+    await must(ops, () => ops.getattr(file, attr));
+    expect(attr.mode & 0o7777).toBe(0o640);
+    expect(await get(one, file, access!)).toBe(String(-Errno.ENODATA));
+    expect(await run(ops, () => ops.setxattr(file, access!, bytes('no ACL'), 0))).toBe(-Errno.EINVAL);
+    expect(await run(ops, () => ops.setxattr(file, byDefault!, short, 0))).toBe(-Errno.EACCES);
+    expect(await one.client.close()).toBe(0);
+    const two = await connect(volume);
+    await must(two.ops, () => two.ops.lookup(ROOT, bytes('dir'), attr));
+    expect(await get(two, attr.node, byDefault!)).toBe(of(7, 6, 5, 7, 0).toString('hex'));
+    await two.client.close();
+  });
+
   test('errors of names', { timeout: 10_000 }, async () => {
     const session = await connect(newVolume());
     const { ops } = session;
@@ -104,7 +230,11 @@ describe('operations', () => {
     expect(await answers(() => ops.rename(dir, bytes('file'), dir, bytes('sub'), 0))).toBe(Errno.EISDIR);
     expect(await answers(() => ops.rename(dir, bytes('sub'), dir, bytes('file'), 0))).toBe(Errno.ENOTDIR);
     expect(await answers(() => ops.rename(dir, bytes('file'), dir, bytes('sub'), 1))).toBe(Errno.EEXIST);
-    expect(await answers(() => ops.rename(dir, bytes('file'), ROOT, bytes('sub'), 2))).toBe(Errno.EINVAL);
+    expect(await answers(() => ops.rename(dir, bytes('file'), ROOT, bytes('sub'), 2))).toBe(Errno.ENOENT);
+    expect(await answers(() => ops.rename(ROOT, bytes('dir'), dir, bytes('sub'), 2))).toBe(Errno.EINVAL);
+    expect(await answers(() => ops.rename(dir, bytes('sub'), ROOT, bytes('dir'), 2))).toBe(Errno.EINVAL);
+    expect(await answers(() => ops.rename(dir, bytes('file'), dir, bytes('sub'), 3))).toBe(Errno.EINVAL);
+    expect(await answers(() => ops.rename(dir, bytes('file'), dir, bytes('sub'), 4))).toBe(Errno.EINVAL);
     expect(await answers(() => ops.link(sub, ROOT, bytes('x'), attr))).toBe(Errno.EPERM);
     expect(await answers(() => ops.create(file, bytes('x'), 0o644, 0, 0, 0, attr))).toBe(Errno.ENOTDIR);
     const long = Buffer.alloc(256, 'n');

@@ -77,7 +77,7 @@ describe('the request server', () => {
   });
 
   it('says ENOSYS to what it does not know', () => {
-    for (const opcode of [Opcode.IOCTL, Opcode.POLL, Opcode.COPY_FILE_RANGE, Opcode.TMPFILE, 63, 4_000_000]) {
+    for (const opcode of [Opcode.IOCTL, Opcode.POLL, Opcode.COPY_FILE_RANGE, Opcode.SYNCFS, 63, 4_000_000]) {
       driver.deliver({ opcode, unique: opcode });
     }
     expect(new Set(driver.sent.map(({ error }) => error))).toEqual(new Set([-38]));

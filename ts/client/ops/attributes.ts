@@ -26,6 +26,7 @@ import {
 } from '../file_writer.ts';
 import { FILE_SIZE_MAX } from '../limits.ts';
 import { type AttrOut, MISS, type SetAttr, SetAttrMask } from '../operations.ts';
+import { needModeInAcl, putModeInAcl } from './acl.ts';
 import { dropCapability, needCapability } from './xattr.ts';
 
 const M = SetAttrMask;
@@ -56,6 +57,11 @@ export function setattr(core: Core, node: number, set: SetAttr, out: AttrOut): n
     if (refused !== 0) return refused;
   }
   if (killsPrivileges && !needCapability(core, node)) return MISS;
+  const setsMode = (set.mask & M.mode) !== 0;
+  if (setsMode) {
+    const refused = needModeInAcl(core, tree, ino);
+    if (refused !== 0) return refused;
+  }
   if (!core.needRoom()) return MISS;
 
   core.stamp.take();
@@ -69,6 +75,7 @@ export function setattr(core: Core, node: number, set: SetAttr, out: AttrOut): n
     prepareSize(core, core.files.make(node, tree, ino), size, set.size);
   }
   logInode(core, node);
+  if (setsMode) putModeInAcl(core, tree, ino, set.mode);
   collect(core, set, mode, size);
   if (fields.mask !== 0) {
     core.writeBack.setFields(tree, ino, fields);

@@ -20,7 +20,7 @@ import {
   type StatfsOut,
 } from '../operations.ts';
 import { setattr } from './attributes.ts';
-import { create, link, mkdir, mknod, symlink } from './create.ts';
+import { create, link, mkdir, mknod, symlink, tmpfile } from './create.ts';
 import { fallocate, flush, forget, lseek, open, read, release, write, writtenSize } from './data.ts';
 import { directoryEnd, getattr, lookup, readdir, readlink } from './look.ts';
 import { rename, rmdir, unlink } from './remove.ts';
@@ -114,6 +114,10 @@ export class ClientOperations implements Operations {
     out: AttrOut,
   ): number {
     return create(this.#core, dir, name, mode, uid, gid, flags, out);
+  }
+
+  tmpfile(dir: number, mode: number, uid: number, gid: number, flags: number, out: AttrOut): number {
+    return tmpfile(this.#core, dir, mode, uid, gid, flags, out);
   }
 
   mkdir(dir: number, name: Uint8Array, mode: number, uid: number, gid: number, out: AttrOut): number {

@@ -20,13 +20,14 @@ import { Mode } from '../../wire/message.ts';
 import { NAME_COST, newInodeCost } from '../../wire/space.ts';
 import { type Core, decodeRdev } from '../core.ts';
 import { logInode } from '../file_writer.ts';
-import { type AttrOut, MISS, OpenFlags } from '../operations.ts';
+import { type AttrOut, MISS, OpenFlags, UMASK_SHIFT } from '../operations.ts';
+import { inherited, needInherited, putInherited } from './acl.ts';
 import { openResult } from './data.ts';
 import { bucketError, directoryError, findName, isDotName, nameError, nameHash, nextIndex } from './entry.ts';
 
 const NO_TARGET = new Uint8Array(0);
 
-/** Makes an inode and its first name. @param target - of a symbolic link; else empty. */
+/** Makes an inode and its first name. @param mode - with the umask, but for a symbolic link. @param target - of a symbolic link; else empty. */
 function make(
   core: Core,
   dirNode: number,
@@ -52,19 +53,19 @@ function make(
     const refused = refusal(core, tree, dir, name, hash);
     if (refused !== 0) return refused;
   }
-  const cost = newInodeCost(target.length) + NAME_COST;
+  const isLink = target.length > 0;
+  const hasAcl = isLink
+    ? 0
+    : needInherited(core, tree, dir, mode & 0xffff, mode >>> UMASK_SHIFT, isDirectory(mode));
+  if (hasAcl < 0 && hasAcl !== MISS) return hasAcl;
+  const cost = newInodeCost(target.length) + NAME_COST + (isLink ? 0 : inherited.cost);
   const index = nextIndex(core, tree, dir);
   const hasNumber = core.needNumber(tree);
   const hasSpace = core.needSpace(cost);
   if (!core.needRoom() || !hasInode || !hasName || index === MISS || !hasNumber || !hasSpace) return MISS;
+  if (hasAcl === MISS) return MISS;
 
-  items.find(tree, dir, ItemType.inodeItem, 0);
-  let ownMode = mode;
-  let ownGid = gid;
-  if ((inodeMode(items.view, items.start) & FileMode.setGid) !== 0) {
-    ownGid = items.view.getUint32(items.start + InodeField.gid, true);
-    if (isDirectory(mode)) ownMode |= FileMode.setGid;
-  }
+  const { ownMode, ownGid } = ownershipIn(core, tree, dir, isLink ? mode : inherited.mode, gid);
   const ino = core.numbers.take(tree);
   core.stamp.take();
   const { sec, nsec } = core.stamp;
@@ -89,11 +90,29 @@ function make(
       hash,
     ) === 0;
   assert(isMade, 'a new name and inode fit the items that are held');
+  if (!isLink) putInherited(core, tree, ino);
   core.space.spend(cost);
   core.setNextIndex(dirNode, index + 1);
   writeBack.changed();
   core.topUp(tree);
   return fillEntry(core, tree, dir, hash, ino, out);
+}
+
+/** Mode and group of what is made in a directory, whose set-group-ID goes on to them. */
+function ownershipIn(
+  { items }: Core,
+  tree: number,
+  dir: number,
+  mode: number,
+  gid: number,
+): { ownMode: number; ownGid: number } {
+  items.find(tree, dir, ItemType.inodeItem, 0);
+  const { view, start } = items;
+  if ((inodeMode(view, start) & FileMode.setGid) === 0) return { ownMode: mode, ownGid: gid };
+  return {
+    ownMode: isDirectory(mode) ? mode | FileMode.setGid : mode,
+    ownGid: view.getUint32(start + InodeField.gid, true),
+  };
 }
 
 /** Fills `out` for a new name: the kernel may keep it only if it may keep the name as well as the inode. */
@@ -151,6 +170,53 @@ export function create(
   return openResult(core, file);
 }
 
+export function tmpfile(
+  core: Core,
+  dirNode: number,
+  mode: number,
+  uid: number,
+  gid: number,
+  flags: number,
+  out: AttrOut,
+): number {
+  const error = core.beginChange();
+  if (error !== 0) return error;
+  const { items, writeBack } = core;
+  const tree = core.treeOf(dirNode);
+  const dir = core.inoOf(dirNode);
+  const hasDirectory = core.needInode(tree, dir, Mode.read, Mode.read);
+  const refused = hasDirectory ? directoryError(core, tree, dir) : 0;
+  if (refused !== 0) return refused;
+  const asked = (mode & 0o7777) | FileMode.regular;
+  const hasAcl = needInherited(core, tree, dir, asked, mode >>> UMASK_SHIFT, false);
+  if (hasAcl < 0 && hasAcl !== MISS) return hasAcl;
+  const cost = newInodeCost(0) + inherited.cost;
+  const hasNumber = core.needNumber(tree);
+  if (!core.needSpace(cost) || !core.needRoom() || !hasDirectory || hasAcl === MISS || !hasNumber)
+    return MISS;
+
+  const { ownMode, ownGid } = ownershipIn(core, tree, dir, inherited.mode, gid);
+  const ino = core.numbers.take(tree);
+  core.stamp.take();
+  const { sec, nsec } = core.stamp;
+  writeBack.open.log.newInode(tree, ino, ownMode, uid, ownGid, 0, sec, nsec, NO_TARGET);
+  const result = applyNewInode(items, tree, ino, ownMode, uid, ownGid, 0, sec, nsec, NO_TARGET, 0, 0);
+  assert(result === 0, 'a new inode fits the items that are held');
+  putInherited(core, tree, ino);
+  core.space.spend(cost);
+  const node = core.nodeOf(tree, ino);
+  core.orphans.add(node);
+  writeBack.changed();
+  core.topUp(tree);
+  const file = core.files.make(node, tree, ino);
+  file.opens++;
+  if ((flags & OpenFlags.write) !== 0) file.writers++;
+  file.hasNoCapability = true;
+  file.isLinkable = true;
+  core.fillAttr(tree, ino, out);
+  return openResult(core, file);
+}
+
 export function mkdir(
   core: Core,
   dir: number,
@@ -196,7 +262,7 @@ export function link(core: Core, node: number, dirNode: number, name: Uint8Array
   const hasInode = core.needInode(tree, ino, Mode.read, Mode.write);
   const hasRefs = core.needTypes(tree, ino, ItemType.inodeRef, ItemType.inodeExtref + 1, Mode.write);
   if (hasDir && hasName && hasInode) {
-    const refused = linkRefusal(core, tree, ino) || refusal(core, tree, dir, name, hash);
+    const refused = linkRefusal(core, node, tree, ino) || refusal(core, tree, dir, name, hash);
     if (refused !== 0) return refused;
   }
   const index = nextIndex(core, tree, dir);
@@ -232,12 +298,12 @@ export function link(core: Core, node: number, dirNode: number, name: Uint8Array
 }
 
 /** Why an inode can have no other name. */
-function linkRefusal(core: Core, tree: number, ino: number): number {
+function linkRefusal(core: Core, node: number, tree: number, ino: number): number {
   const error = core.findInode(tree, ino);
   if (error !== 0) return error;
   const { view, start } = core.items;
   if (isDirectory(inodeMode(view, start))) return -Errno.EPERM;
   const nlink = inodeNlink(view, start);
-  if (nlink === 0) return -Errno.ENOENT;
+  if (nlink === 0 && core.files.get(node)?.isLinkable !== true) return -Errno.ENOENT;
   return nlink >= NLINK_MAX ? -Errno.EMLINK : 0;
 }

@@ -161,12 +161,14 @@ export function rename(
 ): number {
   const error = core.beginChange();
   if (error !== 0) return error;
-  if ((flags & ~RenameFlags.noReplace) !== 0) return -Errno.EINVAL;
+  const isExchange = flags === RenameFlags.exchange;
+  if (flags !== 0 && flags !== RenameFlags.noReplace && !isExchange) return -Errno.EINVAL;
   if (isDotName(sourceName) || isDotName(targetName)) return -Errno.EBUSY;
   const badName = nameError(sourceName) || nameError(targetName);
   if (badName !== 0) return badName;
   const tree = core.treeOf(sourceNode);
   if (core.treeOf(targetNode) !== tree) return -Errno.EXDEV;
+  if (isExchange) return exchange(core, sourceNode, sourceName, targetNode, targetName);
   const sourceDir = core.inoOf(sourceNode);
   const targetDir = core.inoOf(targetNode);
   const sourceHash = nameHash(sourceName);
@@ -210,18 +212,37 @@ export function rename(
   logInode(core, core.nodeOf(tree, ino));
   core.stamp.take();
   if (hasVictim) removeName(core, tree, targetDir, victimIndex, victim, targetName, targetHash);
+  const from = { dir: sourceDir, index: sourceIndex, name: sourceName, hash: sourceHash };
+  const to = { dir: targetDir, index: targetIndex, name: targetName, hash: targetHash };
+  moveName(core, tree, ino, from, to);
+  core.space.spend(NAME_COST);
+  core.setNextIndex(targetNode, targetIndex + 1);
+  core.writeBack.changed();
+  return 0;
+}
+
+/** A name's items, as they are or as they will be. */
+interface Place {
+  readonly dir: number;
+  readonly index: number;
+  readonly name: Uint8Array;
+  readonly hash: number;
+}
+
+/** Moves a name, with the stamp taken; everything is held, and the target is free. */
+function moveName(core: Core, tree: number, ino: number, from: Place, to: Place): void {
   const { sec, nsec } = core.stamp;
   core.writeBack.open.log.rename(
     tree,
     ino,
     sec,
     nsec,
-    sourceDir,
-    sourceIndex,
-    targetDir,
-    targetIndex,
-    sourceName,
-    targetName,
+    from.dir,
+    from.index,
+    to.dir,
+    to.index,
+    from.name,
+    to.name,
   );
   const result = applyRename(
     core.items,
@@ -230,22 +251,84 @@ export function rename(
     ino,
     sec,
     nsec,
-    sourceDir,
-    sourceIndex,
-    targetDir,
-    targetIndex,
-    sourceName,
+    from.dir,
+    from.index,
+    to.dir,
+    to.index,
+    from.name,
     0,
-    sourceName.length,
-    sourceHash,
-    targetName,
+    from.name.length,
+    from.hash,
+    to.name,
     0,
-    targetName.length,
-    targetHash,
+    to.name.length,
+    to.hash,
   );
   assert(result === 0, 'a rename whose names are held can be done');
-  core.space.spend(NAME_COST);
-  core.setNextIndex(targetNode, targetIndex + 1);
+}
+
+/** A name that no program is likely to use, beside one that changes places with another. */
+function passingName(ino: number, turn: number): Uint8Array {
+  return Uint8Array.from(`.crfs-exchange-${ino}-${turn}`, (letter) => letter.charCodeAt(0));
+}
+
+/** Has two names change places: three renames of one batch, by way of a name that nobody sees. */
+function exchange(
+  core: Core,
+  oneNode: number,
+  oneName: Uint8Array,
+  otherNode: number,
+  otherName: Uint8Array,
+): number {
+  const tree = core.treeOf(oneNode);
+  const [oneDir, otherDir] = [core.inoOf(oneNode), core.inoOf(otherNode)];
+  const [oneHash, otherHash] = [nameHash(oneName), nameHash(otherName)];
+  const hasOne = needDirectoryEntry(core, tree, oneDir, oneHash);
+  const hasOther = needDirectoryEntry(core, tree, otherDir, otherHash);
+  if (!hasOne || !hasOther) return MISS;
+  if (!findName(core, tree, oneDir, oneName, oneHash)) return -Errno.ENOENT;
+  const one = { ...found };
+  if (!findName(core, tree, otherDir, otherName, otherHash)) return -Errno.ENOENT;
+  const other = { ...found };
+  if (one.isSubvolume || other.isSubvolume) return -Errno.EXDEV;
+  if (one.ino === other.ino) return 0;
+  const isDir = (entry: typeof found): boolean => entry.type === FileType.directory;
+  const hasMovedOne = needMoved(core, tree, one.ino, isDir(one), oneDir, otherDir);
+  const hasMovedOther = needMoved(core, tree, other.ino, isDir(other), otherDir, oneDir);
+  for (const ready of [hasMovedOne, hasMovedOther]) if (ready < 0 && ready !== MISS) return ready;
+  if (hasMovedOne === MISS || hasMovedOther === MISS) return MISS;
+  const oneIndex = indexOf(core, tree, oneDir, one.ino, oneName);
+  const otherIndex = indexOf(core, tree, otherDir, other.ino, otherName);
+  if (oneIndex < 0) return oneIndex;
+  if (otherIndex < 0) return otherIndex;
+  let turn = 0;
+  let passing: Uint8Array;
+  let passingHash: number;
+  for (;;) {
+    passing = passingName(one.ino, turn++);
+    passingHash = nameHash(passing);
+    if (!core.needName(tree, oneDir, passingHash, Mode.write)) return MISS;
+    if (!findName(core, tree, oneDir, passing, passingHash)) break;
+  }
+  const full = bucketError(core, tree, oneDir, passingHash, passing);
+  if (full !== 0) return full;
+  const hasOneIndex = core.needIndex(tree, oneDir, oneIndex, Mode.write);
+  const hasOtherIndex = core.needIndex(tree, otherDir, otherIndex, Mode.write);
+  const passingIndex = nextIndex(core, tree, oneDir);
+  const hasSpace = core.needSpace(3 * NAME_COST);
+  if (!core.needRoom() || !hasOneIndex || !hasOtherIndex || passingIndex === MISS || !hasSpace) return MISS;
+
+  logInode(core, core.nodeOf(tree, one.ino));
+  logInode(core, core.nodeOf(tree, other.ino));
+  core.stamp.take();
+  const onePlace = { dir: oneDir, index: oneIndex, name: oneName, hash: oneHash };
+  const otherPlace = { dir: otherDir, index: otherIndex, name: otherName, hash: otherHash };
+  const passingPlace = { dir: oneDir, index: passingIndex, name: passing, hash: passingHash };
+  moveName(core, tree, one.ino, onePlace, passingPlace);
+  moveName(core, tree, other.ino, otherPlace, onePlace);
+  moveName(core, tree, one.ino, passingPlace, otherPlace);
+  core.space.spend(3 * NAME_COST);
+  core.setNextIndex(oneNode, passingIndex + 1);
   core.writeBack.changed();
   return 0;
 }

@@ -3,18 +3,19 @@
 // Extended attributes: getxattr, listxattr, setxattr, removexattr; and security.capability, which goes when a file's
 // content or owner changes.
 
-import { applyRemoveXattr, applySetXattr } from '../../item/apply_inode.ts';
-import { XattrChangeFlags } from '../../item/change.ts';
+import { applySetFields } from '../../item/apply_inode.ts';
+import { FieldMask, InodeFields, XattrChangeFlags } from '../../item/change.ts';
 import {
   DIR_ENTRY_HEAD_BYTES,
   entryBytes,
   entryDataLength,
   entryNameLength,
-  findEntry,
   NAME_MAX,
 } from '../../item/dir_item.ts';
+import { FileMode, inodeMode, isDirectory } from '../../item/inode_item.ts';
 import { ItemType } from '../../item/key.ts';
 import { nameHash } from '../../item/name_hash.ts';
+import { modeOfAcl } from '../../item/posix_acl.ts';
 import { assert } from '../../util/assert.ts';
 import { Errno } from '../../util/errno.ts';
 import { Mode } from '../../wire/message.ts';
@@ -22,33 +23,24 @@ import { xattrCost } from '../../wire/space.ts';
 import type { Core } from '../core.ts';
 import { logInode } from '../file_writer.ts';
 import { MISS, XattrFlags } from '../operations.ts';
+import { ACCESS_ACL, DEFAULT_ACL, isAclName, isName } from './acl.ts';
+import { cutXattr, findXattr, putXattr, xattrName, xattrValue } from './xattr_items.ts';
 
 const XATTR = ItemType.xattrItem;
 
 /** XATTR_SIZE_MAX of Linux. */
 const VALUE_MAX = 65_536;
 
-function ascii(text: string): Uint8Array {
-  return Uint8Array.from(text, (letter) => letter.charCodeAt(0));
-}
-
 /** Namespaces that BTRFS stores. */
-const NAMESPACES = ['user.', 'security.', 'trusted.', 'system.posix_acl_'].map(ascii);
+const NAMESPACES = ['user.', 'security.', 'trusted.'].map((prefix) => xattrName(prefix).bytes);
 
-const CAPABILITY = ascii('security.capability');
-const CAPABILITY_HASH = nameHash(CAPABILITY);
+const CAPABILITY = xattrName('security.capability');
 
 function isStorable(name: Uint8Array): boolean {
+  if (isAclName(name)) return true;
   return NAMESPACES.some(
     (prefix) => name.length > prefix.length && prefix.every((byte, at) => name[at] === byte),
   );
-}
-
-/** The position of an xattr's entry in the items, or -1; its key must be held. */
-function findXattr(core: Core, tree: number, ino: number, name: Uint8Array, hash: number): number {
-  const items = core.items;
-  if (!items.find(tree, ino, XATTR, hash)) return -1;
-  return findEntry(items.bytes, items.view, items.start, items.size, name, 0, name.length);
 }
 
 /** Whether all xattrs of an inode are held: they are few, and programs ask for several. */
@@ -64,14 +56,13 @@ export function getxattr(core: Core, node: number, name: Uint8Array, target: Uin
   const hash = nameHash(name);
   if (!core.held.holds(tree, ino, XATTR, hash, Mode.read) && !needXattrs(core, tree, ino, Mode.read))
     return MISS;
+  if (isAclName(name)) core.noteAclGiven(node);
   const at = findXattr(core, tree, ino, name, hash);
   if (at < 0) return isStorable(name) ? -Errno.ENODATA : -Errno.EOPNOTSUPP;
-  const { bytes, view } = core.items;
-  const length = entryDataLength(view, at);
+  const length = entryDataLength(core.items.view, at);
   if (target.length === 0) return length;
   if (target.length < length) return -Errno.ERANGE;
-  const start = at + DIR_ENTRY_HEAD_BYTES + entryNameLength(view, at);
-  target.set(bytes.subarray(start, start + length));
+  target.set(xattrValue(core, at));
   return length;
 }
 
@@ -113,6 +104,7 @@ export function setxattr(
   if (name.length === 0 || name.length > NAME_MAX) return -Errno.ERANGE;
   if (!isStorable(name)) return -Errno.EOPNOTSUPP;
   if (value.length > VALUE_MAX) return -Errno.E2BIG;
+  if (isAclName(name)) return setAcl(core, node, name, value, flags);
   const { items, limits } = core;
   const size = DIR_ENTRY_HEAD_BYTES + name.length + value.length;
   if (size > limits.maxXattrBytes || value.length > 0xffff) return -Errno.E2BIG;
@@ -136,32 +128,59 @@ export function setxattr(
 
   logInode(core, node);
   core.stamp.take();
-  const { sec, nsec } = core.stamp;
   let changeFlags = 0;
   if ((flags & XattrFlags.create) !== 0) changeFlags = XattrChangeFlags.mustNotExist;
   else if ((flags & XattrFlags.replace) !== 0) changeFlags = XattrChangeFlags.mustExist;
-  core.writeBack.open.log.setXattr(tree, ino, sec, nsec, changeFlags, name, value);
-  const result = applySetXattr(
-    items,
-    limits.maxXattrBytes,
-    limits.maxBucketBytes,
-    tree,
-    ino,
-    sec,
-    nsec,
-    changeFlags,
-    name,
-    0,
-    name.length,
-    hash,
-    value,
-    0,
-    value.length,
-  );
-  assert(result === 0, 'an xattr of an inode that is held can be set');
+  putXattr(core, tree, ino, changeFlags, name, hash, value);
   core.space.spend(cost);
   const file = core.files.get(node);
   if (file !== undefined) file.hasNoCapability = false;
+  core.writeBack.changed();
+  return 0;
+}
+
+const fields = new InodeFields();
+
+/** Sets an ACL. An access ACL changes the mode with it, and is not stored if the mode says all of it. */
+function setAcl(core: Core, node: number, name: Uint8Array, value: Uint8Array, flags: number): number {
+  const said = modeOfAcl(value);
+  if (said === null) return -Errno.EINVAL;
+  const isAccess = isName(name, ACCESS_ACL.bytes);
+  const { items } = core;
+  const tree = core.treeOf(node);
+  const ino = core.inoOf(node);
+  const { hash } = isAccess ? ACCESS_ACL : DEFAULT_ACL;
+  const hasInode = core.needInode(tree, ino, isAccess ? Mode.write : Mode.read, Mode.write);
+  const hasXattr = core.needXattr(tree, ino, hash, Mode.write);
+  const stale = hasInode ? core.findInode(tree, ino) : 0;
+  if (stale !== 0) return stale;
+  const cost = xattrCost(value.length);
+  if (!core.needSpace(cost) || !core.needRoom() || !hasInode || !hasXattr) return MISS;
+  core.findInode(tree, ino);
+  const mode = inodeMode(items.view, items.start);
+  if (!isAccess && !isDirectory(mode)) return -Errno.EACCES;
+  const isThere = findXattr(core, tree, ino, name, hash) >= 0;
+  if (isThere && (flags & XattrFlags.create) !== 0) return -Errno.EEXIST;
+  if (!isThere && (flags & XattrFlags.replace) !== 0) return -Errno.ENODATA;
+
+  logInode(core, node);
+  core.stamp.take();
+  if (isAccess) {
+    const kept = (flags & XattrFlags.killSetGid) !== 0 ? mode & ~FileMode.setGid : mode;
+    fields.mask = FieldMask.mode | FieldMask.ctime;
+    fields.mode = (kept & ~0o777) | said.bits;
+    fields.ctimeSec = core.stamp.sec;
+    fields.ctimeNsec = core.stamp.nsec;
+    core.writeBack.setFields(tree, ino, fields);
+    const result = applySetFields(items, core.limits.maxInlineBytes, tree, ino, fields);
+    assert(result === 0, 'the mode of an inode that is held can be set');
+  }
+  if (isAccess && said.isAll) {
+    if (isThere) cutXattr(core, tree, ino, name, hash);
+  } else {
+    putXattr(core, tree, ino, 0, name, hash, value);
+    core.space.spend(cost);
+  }
   core.writeBack.changed();
   return 0;
 }
@@ -187,17 +206,9 @@ export function removexattr(core: Core, node: number, name: Uint8Array): number 
   if (!core.needRoom()) return MISS;
   logInode(core, node);
   core.stamp.take();
-  remove(core, tree, ino, name, hash);
+  cutXattr(core, tree, ino, name, hash);
   core.writeBack.changed();
   return 0;
-}
-
-/** Removes an xattr that is there, with the stamp taken. */
-function remove(core: Core, tree: number, ino: number, name: Uint8Array, hash: number): void {
-  const { sec, nsec } = core.stamp;
-  core.writeBack.open.log.removeXattr(tree, ino, sec, nsec, name);
-  const result = applyRemoveXattr(core.items, tree, ino, sec, nsec, name, 0, name.length, hash);
-  assert(result === 0, 'an xattr that is held can be removed');
 }
 
 /** Whether it is known if the file has a security.capability, which a write, truncate or chown must take away. */
@@ -206,7 +217,7 @@ export function needCapability(core: Core, node: number): boolean {
   const tree = core.treeOf(node);
   const ino = core.inoOf(node);
   return (
-    core.held.holds(tree, ino, XATTR, CAPABILITY_HASH, Mode.write) || needXattrs(core, tree, ino, Mode.write)
+    core.held.holds(tree, ino, XATTR, CAPABILITY.hash, Mode.write) || needXattrs(core, tree, ino, Mode.write)
   );
 }
 
@@ -216,9 +227,9 @@ export function dropCapability(core: Core, node: number): void {
   if (file?.hasNoCapability === true) return;
   const tree = core.treeOf(node);
   const ino = core.inoOf(node);
-  if (findXattr(core, tree, ino, CAPABILITY, CAPABILITY_HASH) >= 0) {
+  if (findXattr(core, tree, ino, CAPABILITY.bytes, CAPABILITY.hash) >= 0) {
     logInode(core, node);
-    remove(core, tree, ino, CAPABILITY, CAPABILITY_HASH);
+    cutXattr(core, tree, ino, CAPABILITY.bytes, CAPABILITY.hash);
   }
   if (file !== undefined) file.hasNoCapability = true;
 }

@@ -3,7 +3,7 @@
 // Requests about what an inode is: attributes, target of a symbolic link, the file system's space.
 
 import { SetAttrMask } from '../../client/operations.ts';
-import { get64, getSigned64, In, OutBytes, putStatfs } from '../abi.ts';
+import { get64, getSigned64, In, OutBytes, putStatfs, putStatx } from '../abi.ts';
 import type { RequestView } from '../request.ts';
 import { ANSWERED, type HandlerContext } from './context.ts';
 
@@ -16,6 +16,17 @@ const OWNER_BITS = SetAttrMask.uid | SetAttrMask.gid;
 
 export function getattr(context: HandlerContext, request: RequestView): number {
   return context.attributes(request, context.operations.getattr(request.node, context.attr));
+}
+
+/** STATX: GETATTR with the time of birth, which the kernel asks for only when a program does. */
+export function statx(context: HandlerContext, request: RequestView): number {
+  const { operations, attr, kernel, replies } = context;
+  const result = operations.getattr(request.node, attr);
+  if (result < 0) return context.status(request, result);
+  if (kernel.isSplit(request.kernelNode)) attr.cacheable = false;
+  kernel.giveAttributes(request.kernelNode, attr, request.pid);
+  putStatx(replies.words, replies.small(request.uniqueLow, request.uniqueHigh, OutBytes.statx), attr);
+  return ANSWERED;
 }
 
 export function setattr(context: HandlerContext, request: RequestView): number {

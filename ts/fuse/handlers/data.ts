@@ -11,7 +11,15 @@
 // - A handle that cannot write needs no FLUSH (fcntl locks are the kernel's own).
 // - Pages dirtied through mmap come as WRITE with WRITE_CACHE, at their true offset, never as an append.
 
-import { type AttrOut, MISS, OpenFlags, OpenResult, ReadFlags, WriteFlags } from '../../client/operations.ts';
+import {
+  type AttrOut,
+  MISS,
+  OpenFlags,
+  OpenResult,
+  ReadFlags,
+  UMASK_SHIFT,
+  WriteFlags,
+} from '../../client/operations.ts';
 import { Errno } from '../../util/errno.ts';
 import {
   FOpen,
@@ -91,7 +99,7 @@ export function create(context: HandlerContext, request: RequestView): number {
   const { words, body, node, uid, gid } = request;
   const { operations, attr } = context;
   const flags = words[body + In.create.flags]!;
-  const mode = words[body + In.create.mode]!;
+  const mode = words[body + In.create.mode]! | (words[body + In.create.umask]! << UMASK_SHIFT);
   const opened = openFlags(flags, words[body + In.create.openFlags]!);
   let result = operations.create(node, context.name(request), mode, uid, gid, opened, attr);
   // Somebody else made it since the kernel looked: without O_EXCL that is as good.
@@ -106,6 +114,22 @@ export function create(context: HandlerContext, request: RequestView): number {
   putEntry(replies.words, at, attr);
   putOpenReply(replies.words, at + OutBytes.entry / 4, opened, flags, result);
   kernel.giveEntry(dir, request.bytes, request.nameStart, request.nameLength, attr);
+  return ANSWERED;
+}
+
+/** O_TMPFILE: the name in the request is the kernel's own. */
+export function tmpfile(context: HandlerContext, request: RequestView): number {
+  const { words, body, node, uid, gid } = request;
+  const { operations, attr, replies, kernel } = context;
+  const flags = words[body + In.create.flags]!;
+  const mode = words[body + In.create.mode]! | (words[body + In.create.umask]! << UMASK_SHIFT);
+  const opened = openFlags(flags, words[body + In.create.openFlags]!);
+  const result = operations.tmpfile(node, mode, uid, gid, opened, attr);
+  if (result < 0) return context.status(request, result);
+  const at = replies.small(request.uniqueLow, request.uniqueHigh, OutBytes.create);
+  putEntry(replies.words, at, attr);
+  putOpenReply(replies.words, at + OutBytes.entry / 4, opened, flags, result);
+  kernel.giveNameless(attr);
   return ANSWERED;
 }
 

@@ -2,10 +2,10 @@
 //
 // Requests about names: find, make, link, remove, rename.
 //
-// The kernel has applied the umask and checked the caller's rights (default_permissions). Inheritance of the group and
-// of set-group-ID from the directory is the client's, which knows the directory.
+// The kernel has checked the caller's rights (default_permissions). Inheritance of the group, of set-group-ID and of ACLs
+// from the directory is the client's, which knows the directory; so the umask is the client's to apply.
 
-import { MISS } from '../../client/operations.ts';
+import { MISS, RenameFlags, UMASK_SHIFT } from '../../client/operations.ts';
 import { Errno } from '../../util/errno.ts';
 import { isPlanted } from '../../util/test_faults.ts';
 import { get64, In, OutBytes, putEntry, S_IFDIR, S_IFMT, S_ISVTX } from '../abi.ts';
@@ -94,7 +94,7 @@ function negativeEntry(context: HandlerContext, request: RequestView): number {
 
 export function mknod(context: HandlerContext, request: RequestView): number {
   const { words, body, node, uid, gid } = request;
-  const mode = words[body + In.mknod.mode]!;
+  const mode = words[body + In.mknod.mode]! | (words[body + In.mknod.umask]! << UMASK_SHIFT);
   const rdev = words[body + In.mknod.rdev]!;
   const name = context.name(request);
   const result = context.operations.mknod(node, name, mode, rdev, uid, gid, context.attr);
@@ -103,7 +103,7 @@ export function mknod(context: HandlerContext, request: RequestView): number {
 
 export function mkdir(context: HandlerContext, request: RequestView): number {
   const { words, body, node, uid, gid } = request;
-  const mode = words[body + In.mkdir.mode]!;
+  const mode = words[body + In.mkdir.mode]! | (words[body + In.mkdir.umask]! << UMASK_SHIFT);
   const result = context.operations.mkdir(node, context.name(request), mode, uid, gid, context.attr);
   return context.entry(request, result);
 }
@@ -201,7 +201,11 @@ function renameWith(
     if (mustLookAgain(context, request, [moved], source)) return ANSWERED;
   }
   const result = operations.rename(node, context.name(request), targetDir, context.second(request), flags);
-  if (result >= 0) {
+  // What the thread found under the names as they were says nothing of its next call.
+  if (result >= 0) lastFound.forget(request);
+  if (result >= 0 && (flags & RenameFlags.exchange) !== 0) {
+    kernel.exchangedNames(kernelNode, kernelTarget, bytes, nameStart, nameLength, secondStart, secondLength);
+  } else if (result >= 0) {
     const replaced = Math.max(0, victim);
     const isLasting = operations.lookup(targetDir, context.second(request), attr) === 0 && attr.cacheable;
     kernel.movedName(

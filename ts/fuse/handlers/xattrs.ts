@@ -5,17 +5,27 @@
 //
 // A size of 0 asks how long the value or list is.
 
+import { XattrFlags } from '../../client/operations.ts';
 import { Errno } from '../../util/errno.ts';
-import { In } from '../abi.ts';
+import { In, SETXATTR_ACL_KILL_SGID } from '../abi.ts';
 import type { RequestView } from '../request.ts';
 import { ANSWERED, type HandlerContext } from './context.ts';
 
 const PROBE = new Uint8Array(0);
 
+const ACL_PREFIX = Uint8Array.from('system.posix_acl_', (letter) => letter.charCodeAt(0));
+
+function isAclName(name: Uint8Array): boolean {
+  return name.length > ACL_PREFIX.length && ACL_PREFIX.every((byte, at) => name[at] === byte);
+}
+
 export function getxattr(context: HandlerContext, request: RequestView): number {
   const size = request.words[request.body + In.getxattr.size]!;
   const target = size === 0 ? PROBE : context.replies.slot();
-  const result = context.operations.getxattr(request.node, context.name(request), target);
+  const name = context.name(request);
+  const result = context.operations.getxattr(request.node, name, target);
+  // The kernel keeps ACLs, that there is none too.
+  if (isAclName(name)) context.kernel.giveAcl(request.kernelNode);
   return sized(context, request, size, result);
 }
 
@@ -37,7 +47,9 @@ function sized(context: HandlerContext, request: RequestView, size: number, resu
 export function setxattr(context: HandlerContext, request: RequestView): number {
   const { words, body, dataStart, node } = request;
   const value = request.bytes.subarray(dataStart, dataStart + words[body + In.setxattr.size]!);
-  const flags = words[body + In.setxattr.flags]!;
+  let flags = words[body + In.setxattr.flags]! & (XattrFlags.create | XattrFlags.replace);
+  if ((words[body + In.setxattr.setxattrFlags]! & SETXATTR_ACL_KILL_SGID) !== 0)
+    flags |= XattrFlags.killSetGid;
   return context.status(request, context.operations.setxattr(node, context.name(request), value, flags));
 }
 
