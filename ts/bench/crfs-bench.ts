@@ -1,18 +1,19 @@
 #!/usr/bin/env node
 // SPDX-License-Identifier: GPL-2.0-or-later
-// crfs-bench: what coherency costs, measured on any two directories that are one file system, so that CRFS and others can
-// be compared.
+// crfs-bench: how fast files are worked with, in any directories side by side, and what coherency costs, on any two
+// directories that are one file system; so that CRFS and others can be compared.
 //
+//   crfs-bench files --dir NAME=PATH... [--base NAME] [--json]
 //   crfs-bench visibility --a DIR --b DIR [--rounds N] [--warm-up N] [--seconds S] [--json]
 //
-// The loops that are timed are a program of their own (crates/crfs-testkit, visibility-loops): a scripting runtime would
-// be half of what is measured, and must never call synchronously into a mount.
+// The loops that are timed are programs of their own (loops.ts).
 
 import { resolve } from 'node:path';
 import { Command, Option } from 'clipanion';
 import { CrfsCommand, runProgram } from '../cli/command_line.ts';
 import { Exit } from '../cli/exit.ts';
 import { parseCount } from '../cli/size.ts';
+import { FilesCommand } from './files_command.ts';
 import { measureVisibility, visibilityTable } from './visibility.ts';
 
 const COUNT_MAX = 1_000_000;
@@ -51,4 +52,4 @@ class VisibilityCommand extends CrfsCommand {
   }
 }
 
-await runProgram('crfs-bench', [VisibilityCommand]);
+await runProgram('crfs-bench', [FilesCommand, VisibilityCommand]);

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Runs visibility-loops and shows what it measured.
 
-import { spawn } from 'node:child_process';
-import { access } from 'node:fs/promises';
-import { join } from 'node:path';
-import { CliError, Exit } from '../cli/exit.ts';
+import { loopsProgram, runLoops } from './loops.ts';
 
 export interface VisibilitySettings {
   readonly a: string;
@@ -43,40 +40,12 @@ export interface Visibility {
   readonly handover: { readonly file: HandOver; readonly names: HandOver };
 }
 
-/** Where cargo puts it; `npm run acceptance` builds it. */
-async function loops(): Promise<string> {
-  const tree = join(import.meta.dirname, '..', '..');
-  const target = process.env['CARGO_TARGET_DIR'] ?? join(tree, 'target');
-  const program = join(target, 'release', 'visibility-loops');
-  try {
-    await access(program);
-  } catch {
-    throw new CliError(`${program} is missing: cargo build --release -p crfs-testkit --bins`, Exit.failed);
-  }
-  return program;
-}
-
 /** @throws CliError - the loops failed, with their own words. */
 export async function measureVisibility(settings: VisibilitySettings): Promise<Visibility> {
   const { rounds, warmUp, seconds } = settings;
   const numbers = ['--rounds', rounds, '--warm-up', warmUp, '--seconds', seconds].map(String);
-  const child = spawn(await loops(), [settings.a, settings.b, ...numbers], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  let output = '';
-  let errors = '';
-  child.stdout.on('data', (chunk: Buffer) => {
-    output += chunk.toString();
-  });
-  child.stderr.on('data', (chunk: Buffer) => {
-    errors += chunk.toString();
-  });
-  const code = await new Promise<number | null>((done, reject) => {
-    child.once('error', reject);
-    child.once('close', done);
-  });
-  if (code !== 0) throw new CliError(errors.trim() || `visibility-loops ended with ${code}`, Exit.failed);
-  return JSON.parse(output) as Visibility;
+  const program = await loopsProgram('visibility-loops');
+  return JSON.parse(await runLoops(program, [settings.a, settings.b, ...numbers])) as Visibility;
 }
 
 function row(cells: readonly (string | number)[]): string {

@@ -36,12 +36,14 @@ export function formatSize(bytes: number): string {
 }
 
 /**
- * Returns the whole number from 1 to `max` that `text` names.
+ * Returns the whole number from `min` to `max` that `text` names.
  *
- * @param what - named in the error. @throws CliError
+ * @param what - named in the error, for example `--rounds`. @throws CliError
  */
-export function parseCount(text: string, what: string, max: number): number {
-  const count = /^\d{1,15}$/.test(text) ? Number(text) : 0;
-  if (count < 1 || count > max) throw new CliError(`${what}: ${text} is not a number from 1 to ${max}`);
+export function parseCount(text: string, what: string, max: number, min = 1): number {
+  const count = /^\d{1,15}$/.test(text) ? Number(text) : -1;
+  if (count < min || count > max) {
+    throw new CliError(`${what}: ${text} is not a number from ${min} to ${max}`);
+  }
   return count;
 }

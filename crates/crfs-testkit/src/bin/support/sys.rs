@@ -78,6 +78,15 @@ pub fn errno_name(errno: i32) -> String {
         libc::ESTALE => "ESTALE",
         libc::ENOTCONN => "ENOTCONN",
         libc::EMLINK => "EMLINK",
+        libc::EROFS => "EROFS",
+        libc::EDQUOT => "EDQUOT",
+        libc::EFBIG => "EFBIG",
+        libc::EMFILE => "EMFILE",
+        libc::ENOMEM => "ENOMEM",
+        libc::ENAMETOOLONG => "ENAMETOOLONG",
+        libc::EOPNOTSUPP => "EOPNOTSUPP",
+        libc::ENOSYS => "ENOSYS",
+        libc::ETIMEDOUT => "ETIMEDOUT",
         _ => return format!("E{errno}"),
     };
     name.to_owned()
@@ -154,6 +163,12 @@ pub fn pread(fd: &Fd, length: usize, offset: u64) -> Sys<Vec<u8>> {
     Ok(buffer)
 }
 
+/// read(2) into `buffer`. @returns how many bytes; 0 at the end of the file.
+pub fn read_into(fd: &Fd, buffer: &mut [u8]) -> Sys<usize> {
+    // SAFETY: `buffer` is writable for its length.
+    number(unsafe { libc::read(fd.0, buffer.as_mut_ptr().cast(), buffer.len()) } as i64)
+}
+
 pub fn pwrite(fd: &Fd, bytes: &[u8], offset: u64) -> Sys<usize> {
     // SAFETY: `bytes` is readable for its length.
     let result = unsafe { libc::pwrite(fd.0, bytes.as_ptr().cast(), bytes.len(), offset as libc::off_t) };
@@ -174,6 +189,21 @@ pub fn truncate(fd: &Fd, size: u64) -> Sys<()> {
 pub fn fsync(fd: &Fd) -> Sys<()> {
     // SAFETY: a call with a number.
     done(i64::from(unsafe { libc::fsync(fd.0) }))
+}
+
+/// Everything of the file system that `fd` lies in.
+pub fn sync_fs(fd: &Fd) -> Sys<()> {
+    // SAFETY: a call with a number.
+    done(i64::from(unsafe { libc::syncfs(fd.0) }))
+}
+
+/// The kernel may forget the file's clean pages.
+pub fn drop_pages(fd: &Fd) -> Sys<()> {
+    // SAFETY: a call with numbers. It returns the errno itself.
+    match unsafe { libc::posix_fadvise(fd.0, 0, 0, libc::POSIX_FADV_DONTNEED) } {
+        0 => Ok(()),
+        errno => Err(errno),
+    }
 }
 
 /// Blocks of the file system: all, and free ones.
@@ -328,16 +358,15 @@ pub fn set_fs_gid(gid: u32) {
     unsafe { libc::setfsgid(gid) };
 }
 
-/// What a directory lists: name, inode number, type (`DT_*`).
-pub fn list(dir: &Fd) -> Sys<Vec<(String, u64, u8)>> {
-    let mut found = Vec::new();
-    let mut buffer = vec![0u8; 32_768];
+/// Calls `entry` with the name, inode number and type (`DT_*`) of everything that a directory lists from its position on;
+/// `buffer` is what getdents64(2) fills. The first error ends it.
+pub fn each_entry(dir: &Fd, buffer: &mut [u8], mut entry: impl FnMut(&CStr, u64, u8) -> Sys<()>) -> Sys<()> {
     loop {
         // SAFETY: `buffer` is writable for its length.
         let result = unsafe { libc::syscall(libc::SYS_getdents64, dir.0, buffer.as_mut_ptr(), buffer.len()) };
         let end = number(result)?;
         if end == 0 {
-            return Ok(found);
+            return Ok(());
         }
         let mut at = 0;
         while at < end {
@@ -346,14 +375,23 @@ pub fn list(dir: &Fd) -> Sys<Vec<(String, u64, u8)>> {
             ino.copy_from_slice(&buffer[at..at + 8]);
             let length = usize::from(u16::from_le_bytes([buffer[at + 16], buffer[at + 17]]));
             let kind = buffer[at + 18];
-            let name: Vec<u8> =
-                buffer[at + 19..at + length].iter().copied().take_while(|&byte| byte != 0).collect();
-            if name != b"." && name != b".." {
-                found.push((String::from_utf8_lossy(&name).into_owned(), u64::from_le_bytes(ino), kind));
+            let name = CStr::from_bytes_until_nul(&buffer[at + 19..at + length]).map_err(|_| libc::EIO)?;
+            if name != c"." && name != c".." {
+                entry(name, u64::from_le_bytes(ino), kind)?;
             }
             at += length;
         }
     }
+}
+
+/// What a directory lists: name, inode number, type (`DT_*`).
+pub fn list(dir: &Fd) -> Sys<Vec<(String, u64, u8)>> {
+    let mut found = Vec::new();
+    each_entry(dir, &mut vec![0u8; 32_768], |name, ino, kind| {
+        found.push((name.to_string_lossy().into_owned(), ino, kind));
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 /// A shared mapping of a file, unmapped when dropped.
