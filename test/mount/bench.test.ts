@@ -55,7 +55,7 @@ async function mountAndLocal(): Promise<{ column: Column; local: string }> {
 test('every row is measured in every directory, and nothing stays', async () => {
   const { column, local } = await mountAndLocal();
   const directories = ['--dir', `crfs=${column.mountPoint}`, '--dir', `local=${local}`];
-  const counts = ['--repetitions', '3', '--warm-up', '1'];
+  const counts = ['--repetitions', '2', '--warm-up', '1'];
   const result = await bench(...directories, '--base', 'local', ...TINY, ...counts, '--json');
   expect(result.stderr).toBe('');
   expect(result.code).toBe(0);
@@ -71,7 +71,7 @@ test('every row is measured in every directory, and nothing stays', async () => 
     fileBytes: 700,
     streamBytes: 300 * 1024,
     blockBytes: 64 * 1024,
-    repetitions: 3,
+    repetitions: 2,
     warmUp: 1,
     dropCaches: false,
   });
@@ -80,7 +80,7 @@ test('every row is measured in every directory, and nothing stays', async () => 
     expect(directories.map(({ name }) => name)).toEqual(['crfs', 'local']);
     for (const { name, rate, ratio, samples } of directories) {
       const what = `${row} in ${name}`;
-      expect(samples, what).toHaveLength(3);
+      expect(samples, what).toHaveLength(2);
       for (const { count, microseconds } of samples) {
         expect(microseconds, what).toBeGreaterThan(0);
         expect(count % ONE_PASS[unit], what).toBe(0);
@@ -160,7 +160,7 @@ test('a phase that fails is told with directory, phase and errno, and everything
 test('SIGINT to all of its processes, as a terminal sends it, ends it and leaves nothing', async () => {
   const { column, local } = await mountAndLocal();
   const directories = ['--dir', `local=${local}`, '--dir', `crfs=${column.mountPoint}`];
-  const argv = [PROGRAM, 'files', ...directories, '--files', '2000', '--repetitions', '1000'];
+  const argv = [PROGRAM, 'files', ...directories, '--files', '500', '--repetitions', '1000'];
   const child = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
   cleanup.add(async () => child.kill('SIGKILL'));
   let said = '';

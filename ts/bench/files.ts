@@ -5,8 +5,9 @@
 // What disturbs the machine must hit all directories alike. So they take turns in every phase, and begin in another order in
 // every repetition; a phase is over when what it has changed is written back.
 
-import { CliError, messageOf } from '../cli/exit.ts';
+import { CliError, Exit, messageOf } from '../cli/exit.ts';
 import type { FilesSettings } from './files_settings.ts';
+import { Interrupted } from './interrupt.ts';
 import { runLoops } from './loops.ts';
 import { type Ratio, ratioOf, type Spread, spreadOf } from './statistics.ts';
 import type { TestDirectories } from './test_directories.ts';
@@ -125,10 +126,10 @@ export async function measureFiles(
   const total = (warmUp + repetitions) * PHASES.length * directories.length;
   let done = 0;
   for (let repetition = -warmUp; repetition < repetitions; repetition += 1) {
-    const which = repetition < 0 ? 'warming up' : `repetition ${repetition + 1} of ${repetitions}`;
+    const which = repetition < 0 ? 'warm-up' : `${repetition + 1} of ${repetitions}`;
     for (const phase of PHASES) {
       for (const { name } of rotated(directories, repetition + warmUp)) {
-        onStep(done, total, `${which}: ${phase} in ${name}`);
+        onStep(done, total, `${phase} in ${name} (${which})`);
         const path = tests.pathOf(name);
         let output: string;
         try {
@@ -178,11 +179,11 @@ export async function benchFiles(
     for (const directory of settings.directories) await tests.make(directory, options.interrupt);
     samples = await measureFiles(program, settings, tests, options);
   } catch (failure) {
-    await tests.removeAll().catch((left: Error) => {
-      if (failure instanceof CliError)
-        throw new CliError(`${failure.message}; ${left.message}`, failure.exitCode);
-    });
-    throw failure;
+    const left = await tests.removeAll().then(() => undefined, messageOf);
+    // Whoever interrupts tells of what is left by itself.
+    if (left === undefined || failure instanceof Interrupted) throw failure;
+    const code = failure instanceof CliError ? failure.exitCode : Exit.bug;
+    throw new CliError(`${messageOf(failure)}; ${left}`, code);
   }
   await tests.removeAll();
   return figuresOf(settings, samples);

@@ -2,7 +2,7 @@
 // A progress bar on a terminal's last line; nothing at all where the output is no terminal. It is drawn again every second,
 // since one step may take long.
 
-const BAR_WIDTH = 24;
+const BAR_WIDTH = 20;
 const REDRAW_MS = 1_000;
 
 /** `75 s` as `1:15`. */
