@@ -13,6 +13,7 @@ import { Command, Option } from 'clipanion';
 import { CrfsCommand, runProgram } from '../cli/command_line.ts';
 import { Exit } from '../cli/exit.ts';
 import { parseCount } from '../cli/size.ts';
+import { DIRECTORY, NUMBER } from '../cli/values.ts';
 import { FilesCommand } from './files_command.ts';
 import { measureVisibility, visibilityTable } from './visibility.ts';
 
@@ -26,8 +27,21 @@ class VisibilityCommand extends CrfsCommand {
       Writes and closes a file on A and looks at it on B in each way (open and read, stat, readdir, mmap), the size
       changing each time; then has both sides write one file, and rename one name, as fast as they can.
     `,
-    examples: [['Two mounts of one server', 'crfs-bench visibility --a /mnt/a --b /mnt/b']],
+    examples: [
+      ['Two mounts of one server', 'crfs-bench visibility --a /mnt/a --b /mnt/b'],
+      [
+        'A quick look, for programs',
+        'crfs-bench visibility --a /mnt/a --b /mnt/b --rounds 100 --seconds 2 --json',
+      ],
+    ],
   });
+  static override values = {
+    '--a': DIRECTORY,
+    '--b': DIRECTORY,
+    '--rounds': NUMBER,
+    '--warm-up': NUMBER,
+    '--seconds': NUMBER,
+  };
 
   a: string = Option.String('--a', { required: true, description: 'the directory that is changed' });
   b: string = Option.String('--b', { required: true, description: 'the same directory, as another sees it' });

@@ -11,6 +11,7 @@
 
 import { resolve } from 'node:path';
 import { Command, Option } from 'clipanion';
+import { CPU_IDLE_MODES } from '../sys/cpu_idle.ts';
 import { startWithV8Options } from '../sys/v8_options.ts';
 import { SESSIONS_MAX } from '../util/limits.ts';
 import { formatAddress, isLocal, parseAddress } from './address.ts';
@@ -24,13 +25,30 @@ import { serve } from './serve.ts';
 import { serverStats } from './server_stats.ts';
 import { parseCount, parseSize } from './size.ts';
 import { serverStatusText } from './status.ts';
+import { ADDRESS, NUMBER, oneOf, SIZE, TEXT } from './values.ts';
+
+/** What the engine can make; Linux reads all of them. */
+const CHECKSUMS = ['crc32c', 'xxhash64', 'sha256', 'blake2'];
 
 class MkfsCommand extends CrfsCommand {
   static override paths = [['mkfs']];
   static override usage = Command.Usage({
     description: 'make a BTRFS image',
-    examples: [['A sparse image of 100 GiB', 'crfsd mkfs /srv/data.img --size 100G']],
+    details: `
+      IMAGE is a file or a block device. SIZE is in bytes, or a number with K, M, G, T or P (powers of 1,024). Metadata
+      is stored twice, data once. A file system that is there already is overwritten only with --force.
+    `,
+    examples: [
+      ['A sparse image of 100 GiB', 'crfsd mkfs /srv/data.img --size 100G'],
+      ['A whole partition, with a name', 'crfsd mkfs /dev/sdb1 --label projects'],
+    ],
   });
+  static override values = {
+    '--size': SIZE,
+    '--label': TEXT,
+    '--nodesize': SIZE,
+    '--checksum': oneOf('NAME', CHECKSUMS),
+  };
 
   image: string = Option.String({ name: 'IMAGE' });
   size: string | undefined = Option.String('--size', {
@@ -66,8 +84,20 @@ class ServeCommand extends CrfsCommand {
       ADDRESS is HOST:PORT (an IPv6 address in brackets, default port 2737) or unix:PATH. Without authentication,
       which does not exist yet, only loopback and unix sockets are safe; others need --insecure.
     `,
-    examples: [['On this machine only', 'crfsd serve /srv/data.img --listen unix:/run/crfsd.sock']],
+    examples: [
+      ['On this machine only', 'crfsd serve /srv/data.img --listen unix:/run/crfsd.sock'],
+      [
+        'On a unix socket and for the end of an SSH tunnel',
+        'crfsd serve /srv/data.img --listen unix:/run/crfsd.sock --listen 127.0.0.1:2737',
+      ],
+    ],
   });
+  static override values = {
+    '--listen': ADDRESS,
+    '--cache': SIZE,
+    '--sessions': NUMBER,
+    '--cpuidle': oneOf('MODE', CPU_IDLE_MODES),
+  };
 
   image: string = Option.String({ name: 'IMAGE' });
   listen: string[] = Option.Array('--listen', [], { description: 'where to listen; may be repeated' });
@@ -111,7 +141,17 @@ class ServeCommand extends CrfsCommand {
 
 class InfoCommand extends CrfsCommand {
   static override paths = [['info']];
-  static override usage = Command.Usage({ description: 'tell what an image is that is not being served' });
+  static override usage = Command.Usage({
+    description: 'tell what an image is that is not being served',
+    details: `
+      Nothing is changed. What keeps an image from being written is named in readOnlyReasons; such an image can still
+      be served with --read-only.
+    `,
+    examples: [
+      ['For people', 'crfsd info /srv/data.img'],
+      ['For programs', 'crfsd info /srv/data.img --json | jq .usedBytes'],
+    ],
+  });
 
   image: string = Option.String({ name: 'IMAGE' });
   json: boolean = Option.Boolean('--json', false, { description: 'one JSON object' });
@@ -126,6 +166,14 @@ class StatsCommand extends CrfsCommand {
   static override paths = [['stats']];
   static override usage = Command.Usage({
     description: 'print the live counters of a server on this machine',
+    details: `
+      ADDRESS is one at which the server listens, as for serve. Names of counters end with their units; they count
+      from the start of the server.
+    `,
+    examples: [
+      ['Of a server on the default port', 'crfsd stats 127.0.0.1'],
+      ['For programs', 'crfsd stats unix:/run/crfsd.sock --json'],
+    ],
   });
 
   address: string = Option.String({ name: 'ADDRESS' });
@@ -142,6 +190,10 @@ class StatusCommand extends CrfsCommand {
   static override paths = [['status']];
   static override usage = Command.Usage({
     description: 'show who holds and waits for what at a server on this machine',
+    details: `
+      A line for each mount (session): ranges that it holds to read and to write, operations that wait, revokes that it
+      has not answered. Then how long revokes took, and who waits for whom. With --json, the same as stats --json.
+    `,
     examples: [['Of a server on a unix socket', 'crfsd status unix:/run/crfsd.sock']],
   });
 

@@ -19,10 +19,11 @@ import { reportStart, startInBackground } from './daemonize.ts';
 import { CliError, Exit, messageOf } from './exit.ts';
 import { findCrfsMount } from './find_mount.ts';
 import { stderrLog } from './log.ts';
-import { parseMountOptions } from './mount_options.ts';
+import { MOUNT_OPTIONS, parseMountOptions } from './mount_options.ts';
 import { runMount } from './mount_process.ts';
 import { report } from './report.ts';
 import { type MountStatus, mountStatusText } from './status.ts';
+import { NAMESPACE, TYPE, type Values } from './values.ts';
 
 /** Where a mount in the background logs without `-o log=`. */
 const DEFAULT_LOG_FILE = '/var/log/crfs-mount.log';
@@ -43,8 +44,17 @@ class MountCommand extends CrfsCommand {
     examples: [
       ['Over TCP', 'mount.crfs server:/ /mnt -o cache=1G'],
       ['By mount(8)', 'mount -t crfs unix:/run/crfsd.sock:/projects /mnt'],
+      [
+        'In the foreground, with its log on the terminal',
+        'mount.crfs --foreground unix:/run/crfsd.sock:/ /mnt',
+      ],
     ],
   });
+  static override values = {
+    '-o': { name: 'OPTIONS', offers: { list: MOUNT_OPTIONS } },
+    '-N': NAMESPACE,
+    '-t': TYPE,
+  } satisfies Values;
 
   source: string = Option.String({ name: 'SOURCE' });
   directory: string = Option.String({ name: 'DIR' });
@@ -103,7 +113,17 @@ async function askMount(directory: string, op: 'stats' | 'status'): Promise<obje
 
 class StatsCommand extends CrfsCommand {
   static override paths = [['stats']];
-  static override usage = Command.Usage({ description: 'print the live counters of a mount' });
+  static override usage = Command.Usage({
+    description: 'print the live counters of a mount',
+    details: `
+      They come from the process that serves the mount; the mount itself is not touched, so this answers while calls
+      in it hang. Only root can ask.
+    `,
+    examples: [
+      ['For people', 'mount.crfs stats /mnt'],
+      ['For programs', 'mount.crfs stats /mnt --json | jq .session.dirtyBytes'],
+    ],
+  });
 
   directory: string = Option.String({ name: 'DIR' });
   json: boolean = Option.Boolean('--json', false, { description: 'one JSON object' });
@@ -118,6 +138,11 @@ class StatusCommand extends CrfsCommand {
   static override paths = [['status']];
   static override usage = Command.Usage({
     description: 'show what a mount holds, what is dirty in it and what waits',
+    details: `
+      Dirty is what was written and has not reached the server. Waiting are requests of programs that need a grant or
+      room. Only root can ask.
+    `,
+    examples: [['Of the mount on /mnt', 'mount.crfs status /mnt']],
   });
 
   directory: string = Option.String({ name: 'DIR' });

@@ -3,13 +3,17 @@
 //
 // Options are read from left to right, a later one wins. An option that is not known is refused by name: a
 // misspelt option that does nothing is worse than a mount that fails.
+//
+// The tables below are the one list of options: completions are made from them, and a test holds the manual page of
+// mount.crfs against them.
 
 import { CACHE_BYTES_DEFAULT } from '../client/limits.ts';
-import type { CpuIdleMode } from '../sys/cpu_idle.ts';
+import { CPU_IDLE_MODES, type CpuIdleMode } from '../sys/cpu_idle.ts';
 import { parsePort } from './address.ts';
 import { parseCpuIdle } from './cpu_idle_option.ts';
 import { CliError } from './exit.ts';
 import { parseSize } from './size.ts';
+import { FILE, type ListOption, oneOf, SIZE, type Value } from './values.ts';
 
 /** Below this the caches could not hold what a single operation may need. */
 export const MIN_CACHE_BYTES: number = 16 * 1024 * 1024;
@@ -67,6 +71,92 @@ const IGNORED = new Set([
   'loud',
 ]);
 
+/** An option of ours without a value. */
+interface Word {
+  readonly what: string;
+  set(to: Collector): void;
+}
+
+const WORDS: ReadonlyMap<string, Word> = new Map(
+  Object.entries({
+    ro: {
+      what: 'change nothing',
+      set(to) {
+        to.readOnly = true;
+      },
+    },
+    rw: {
+      what: 'read and write (default)',
+      set(to) {
+        to.readOnly = false;
+      },
+    },
+    allow_other: {
+      what: 'all users may enter, as permissions say (default)',
+      set(to) {
+        to.allowOther = true;
+      },
+    },
+    noallow_other: {
+      what: 'only root may enter',
+      set(to) {
+        to.allowOther = false;
+      },
+    },
+  } satisfies Record<string, Word>),
+);
+
+/** An option with a value. */
+interface Setting {
+  readonly what: string;
+  readonly value: Value;
+  /** @throws CliError - not such a value. */
+  set(to: Collector, value: string): void;
+}
+
+const SETTINGS: ReadonlyMap<string, Setting> = new Map(
+  Object.entries({
+    cache: {
+      what: 'memory for items and data (default 256M)',
+      value: SIZE,
+      set(to, value) {
+        to.cacheBytes = parseSize(value, '-o cache');
+      },
+    },
+    port: {
+      what: 'port of the server, if SOURCE names none',
+      value: { name: 'PORT', offers: 'nothing' },
+      set(to, value) {
+        to.port = parsePort(value, '-o port');
+      },
+    },
+    cpuidle: {
+      what: 'whether idle processors poll while there is much to do (default auto)',
+      value: oneOf('MODE', CPU_IDLE_MODES),
+      set(to, value) {
+        to.cpuIdle = parseCpuIdle(value, '-o cpuidle');
+      },
+    },
+    log: {
+      what: 'where a mount in the background logs',
+      value: FILE,
+      set(to, value) {
+        to.logFile = value;
+      },
+    },
+    // Set by util-linux for its own use.
+    comment: { what: 'ignored', value: { name: 'TEXT', offers: 'nothing' }, set() {} },
+  } satisfies Record<string, Setting>),
+);
+
+/** Every option by name; beside them whatever begins with `x-` is accepted, for boot scripts. */
+export const MOUNT_OPTIONS: readonly ListOption[] = [
+  ...[...SETTINGS].map(([name, { what, value }]) => ({ name, description: what, value })),
+  ...[...WORDS].map(([name, { what }]) => ({ name, description: what })),
+  ...[...KERNEL_FLAGS.keys()].map((name) => ({ name, description: 'as in mount(8)' })),
+  ...[...IGNORED].map((name) => ({ name, description: 'accepted, without effect here' })),
+];
+
 class Collector {
   readOnly = false;
   allowOther = true;
@@ -86,21 +176,16 @@ class Collector {
   }
 
   word(option: string): boolean {
-    if (option === 'ro') this.readOnly = true;
-    else if (option === 'rw') this.readOnly = false;
-    else if (option === 'allow_other') this.allowOther = true;
-    else if (option === 'noallow_other') this.allowOther = false;
-    else return this.flag(option) || IGNORED.has(option) || option.startsWith('x-');
+    const word = WORDS.get(option);
+    if (word === undefined) return this.flag(option) || IGNORED.has(option) || option.startsWith('x-');
+    word.set(this);
     return true;
   }
 
   setting(name: string, value: string): boolean {
-    if (name === 'cache') this.cacheBytes = parseSize(value, '-o cache');
-    else if (name === 'port') this.port = parsePort(value, '-o port');
-    else if (name === 'cpuidle') this.cpuIdle = parseCpuIdle(value, '-o cpuidle');
-    else if (name === 'log') this.logFile = value;
-    // Set by util-linux for its own use and for boot scripts.
-    else return name.startsWith('x-') || name === 'comment';
+    const setting = SETTINGS.get(name);
+    if (setting === undefined) return name.startsWith('x-');
+    setting.set(this, value);
     return true;
   }
 }

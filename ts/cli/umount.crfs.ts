@@ -12,6 +12,7 @@ import { CrfsCommand, runProgram } from './command_line.ts';
 import { askControl } from './control_socket.ts';
 import { CliError, Exit } from './exit.ts';
 import { findCrfsMount } from './find_mount.ts';
+import { NAMESPACE, TYPE } from './values.ts';
 
 /** Runs umount(8) without its helpers (us), and returns nothing or throws what it said. */
 function systemUmount(directory: string, flags: readonly string[]): Promise<void> {
@@ -27,8 +28,16 @@ function systemUmount(directory: string, flags: readonly string[]): Promise<void
 class UmountCommand extends CrfsCommand {
   static override usage = CrfsCommand.Usage({
     description: 'unmount a CRFS file system, after everything in it is durable',
-    examples: [['Usually called by umount(8)', 'umount /mnt']],
+    details: `
+      It returns when the process that served the mount has ended. A mount that is in use stays, and exit code 32 says
+      so. A mount whose process is gone is taken away.
+    `,
+    examples: [
+      ['Usually called by umount(8)', 'umount /mnt'],
+      ['Give up what is not written', 'umount -f /mnt'],
+    ],
   });
+  static override values = { '-N': NAMESPACE, '-t': TYPE };
 
   directory: string = Option.String({ name: 'DIR' });
   force: boolean = Option.Boolean('-f', false, {
