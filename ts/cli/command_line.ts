@@ -128,8 +128,8 @@ class Program extends Cli {
       return {
         name,
         description: definition.description?.trim() ?? '',
-        details: definition.details ?? '',
-        examples: definition.examples ?? [],
+        details: definition.details?.trim() ?? '',
+        examples: (definition.examples ?? []).map(([what, line]) => [what.trim(), line] as const),
         operands: [...definition.usage.matchAll(/<(\w+)>/g)].map((match) => known(OPERANDS, match[1]!)),
         options,
       };

@@ -19,14 +19,11 @@ import { reportStart, startInBackground } from './daemonize.ts';
 import { CliError, Exit, messageOf } from './exit.ts';
 import { findCrfsMount } from './find_mount.ts';
 import { stderrLog } from './log.ts';
-import { MOUNT_OPTIONS, parseMountOptions } from './mount_options.ts';
+import { DEFAULT_LOG_FILE, MOUNT_OPTIONS, mountOptionsHelp, parseMountOptions } from './mount_options.ts';
 import { runMount } from './mount_process.ts';
 import { report } from './report.ts';
 import { type MountStatus, mountStatusText } from './status.ts';
 import { NAMESPACE, TYPE, type Values } from './values.ts';
-
-/** Where a mount in the background logs without `-o log=`. */
-const DEFAULT_LOG_FILE = '/var/log/crfs-mount.log';
 
 class MountCommand extends CrfsCommand {
   static override paths = [Command.Default];
@@ -36,10 +33,7 @@ class MountCommand extends CrfsCommand {
       SOURCE is HOST[:PORT]:/PATH (an IPv6 address in brackets) or unix:SOCKET:/PATH, with PATH a directory of the
       image.
 
-      Options for -o: cache=SIZE (items and data held in memory, default 256M), cpuidle=poll (idle processors poll
-      while much is to do; sleep: never; auto, the default: where they are few), port=PORT, log=FILE (default
-      ${DEFAULT_LOG_FILE}), ro, rw, nosuid, nodev, noexec, noatime and the like, noallow_other (only root may
-      enter).
+      Options for -o: ${mountOptionsHelp()}; and nosuid, nodev, noexec, noatime and the like, as in mount(8).
     `,
     examples: [
       ['Over TCP', 'mount.crfs server:/ /mnt -o cache=1G'],

@@ -13,7 +13,10 @@ import { parsePort } from './address.ts';
 import { parseCpuIdle } from './cpu_idle_option.ts';
 import { CliError } from './exit.ts';
 import { parseSize } from './size.ts';
-import { FILE, type ListOption, oneOf, SIZE, type Value } from './values.ts';
+import { FILE, type ListOption, oneOf, SIZE, TEXT, type Value } from './values.ts';
+
+/** Where a mount in the background logs without `-o log=`. */
+export const DEFAULT_LOG_FILE = '/var/log/crfs-mount.log';
 
 /** Below this the caches could not hold what a single operation may need. */
 export const MIN_CACHE_BYTES: number = 16 * 1024 * 1024;
@@ -86,19 +89,19 @@ const WORDS: ReadonlyMap<string, Word> = new Map(
       },
     },
     rw: {
-      what: 'read and write (default)',
+      what: 'read and write, the default',
       set(to) {
         to.readOnly = false;
       },
     },
     allow_other: {
-      what: 'all users may enter, as permissions say (default)',
+      what: 'let all users enter whom permissions let in, the default',
       set(to) {
         to.allowOther = true;
       },
     },
     noallow_other: {
-      what: 'only root may enter',
+      what: 'let only root enter',
       set(to) {
         to.allowOther = false;
       },
@@ -117,7 +120,7 @@ interface Setting {
 const SETTINGS: ReadonlyMap<string, Setting> = new Map(
   Object.entries({
     cache: {
-      what: 'memory for items and data (default 256M)',
+      what: 'memory for items and data, 256M by default',
       value: SIZE,
       set(to, value) {
         to.cacheBytes = parseSize(value, '-o cache');
@@ -131,23 +134,24 @@ const SETTINGS: ReadonlyMap<string, Setting> = new Map(
       },
     },
     cpuidle: {
-      what: 'whether idle processors poll while there is much to do (default auto)',
+      what: 'whether idle processors poll while much is to do; auto, the default: where they are few',
       value: oneOf('MODE', CPU_IDLE_MODES),
       set(to, value) {
         to.cpuIdle = parseCpuIdle(value, '-o cpuidle');
       },
     },
     log: {
-      what: 'where a mount in the background logs',
+      what: `where a mount in the background logs, ${DEFAULT_LOG_FILE} by default`,
       value: FILE,
       set(to, value) {
         to.logFile = value;
       },
     },
-    // Set by util-linux for its own use.
-    comment: { what: 'ignored', value: { name: 'TEXT', offers: 'nothing' }, set() {} },
   } satisfies Record<string, Setting>),
 );
+
+/** The same with values: util-linux sets them for its own use. */
+const IGNORED_SETTINGS = new Set(['comment']);
 
 /** Every option by name; beside them whatever begins with `x-` is accepted, for boot scripts. */
 export const MOUNT_OPTIONS: readonly ListOption[] = [
@@ -155,7 +159,22 @@ export const MOUNT_OPTIONS: readonly ListOption[] = [
   ...[...WORDS].map(([name, { what }]) => ({ name, description: what })),
   ...[...KERNEL_FLAGS.keys()].map((name) => ({ name, description: 'as in mount(8)' })),
   ...[...IGNORED].map((name) => ({ name, description: 'accepted, without effect here' })),
+  ...[...IGNORED_SETTINGS].map((name) => ({
+    name,
+    description: 'accepted, without effect here',
+    value: TEXT,
+  })),
 ];
+
+/** Our own options, as a help text tells them. */
+export function mountOptionsHelp(): string {
+  const ours = MOUNT_OPTIONS.filter(({ name }) => SETTINGS.has(name) || WORDS.has(name));
+  return ours
+    .map(({ name, description, value }) => {
+      return `${value === undefined ? name : `${name}=${value.name}`} (${description})`;
+    })
+    .join(', ');
+}
 
 class Collector {
   readOnly = false;
@@ -184,7 +203,7 @@ class Collector {
 
   setting(name: string, value: string): boolean {
     const setting = SETTINGS.get(name);
-    if (setting === undefined) return name.startsWith('x-');
+    if (setting === undefined) return IGNORED_SETTINGS.has(name) || name.startsWith('x-');
     setting.set(this, value);
     return true;
   }

@@ -1,42 +1,72 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// `npm run link` puts the commands where shells and mount(8) find them, `npm run unlink` takes them away again.
+// `npm run link` puts the commands where shells and mount(8) find them, the manual pages where man(1) does, and the
+// completions where bash, zsh and fish do; `npm run unlink` takes them away again.
 //
-// mount(8) and umount(8) look for their helpers only in /sbin. The links point into this working tree; a file
-// that is there already and is not ours is left alone, with an error.
+// mount(8) and umount(8) look for their helpers only in /sbin. All are links into this working tree. Where a file is
+// already that is not ours nothing at all is done, with an error. Directories that were missing are made, and stay.
 
-import { chmod, lstat, readlink, rm, symlink } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { chmod, lstat, mkdir, readlink, rm, symlink } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { COMPLETION_DIRECTORY, completionFiles, makeCompletions } from './completions.ts';
+import { PAGE_DIRECTORY, PAGES, PROGRAMS } from './programs.ts';
 
-const LINKS: readonly (readonly [string, string])[] = [
-  ['/usr/local/bin/crfs-bench', 'dist/bench/crfs-bench.js'],
-  ['/usr/local/bin/crfsd', 'dist/cli/crfsd.js'],
-  ['/usr/local/bin/mount.crfs', 'dist/cli/mount.crfs.js'],
-  ['/usr/local/bin/umount.crfs', 'dist/cli/umount.crfs.js'],
-  ['/sbin/mount.crfs', 'dist/cli/mount.crfs.js'],
-  ['/sbin/umount.crfs', 'dist/cli/umount.crfs.js'],
-  ['/sbin/umount.fuse.crfs', 'dist/cli/umount.crfs.js'],
-];
+interface Link {
+  readonly path: string;
+  /** From the top of the tree. */
+  readonly target: string;
+}
 
-/** Whether `path` is free, a link to some build of ours, or something else. */
-async function stateOf(path: string): Promise<'free' | 'ours' | 'foreign'> {
+function commandLinks(): Link[] {
+  const links = PROGRAMS.map(({ name, script }) => ({ path: `/usr/local/bin/${name}`, target: script }));
+  const helpers = ['mount.crfs', 'umount.crfs', 'umount.fuse.crfs'].map((name) => ({
+    path: `/sbin/${name}`,
+    target: `dist/cli/${name.replace('.fuse', '')}.js`,
+  }));
+  return [...links, ...helpers];
+}
+
+function pageLinks(): Link[] {
+  return PAGES.map((page) => ({
+    path: `/usr/local/share/man/man${page.at(-1)}/${page}`,
+    target: `${PAGE_DIRECTORY}/${page}`,
+  }));
+}
+
+function completionLinks(): Link[] {
+  return PROGRAMS.flatMap(({ name }) => {
+    const { bash, fish, zsh } = completionFiles(name);
+    return [
+      { path: `/usr/local/share/bash-completion/completions/${name}`, target: bash },
+      { path: `/usr/local/share/fish/vendor_completions.d/${name}.fish`, target: fish },
+      { path: `/usr/local/share/zsh/site-functions/_${name}`, target: zsh },
+    ].map(({ path, target }) => ({ path, target: `${COMPLETION_DIRECTORY}/${target}` }));
+  });
+}
+
+/** Whether `path` is free, a link to what some working tree of ours has for it, or something else. */
+async function stateOf({ path, target }: Link): Promise<'free' | 'ours' | 'foreign'> {
   const found = await lstat(path).catch(() => undefined);
   if (found === undefined) return 'free';
   if (!found.isSymbolicLink()) return 'foreign';
-  return /\/dist\/(cli\/(crfsd|u?mount\.crfs)|bench\/crfs-bench)\.js$/.test(await readlink(path))
-    ? 'ours'
-    : 'foreign';
+  return (await readlink(path)).endsWith(`/${target}`) ? 'ours' : 'foreign';
 }
 
 async function main(action: string | undefined): Promise<void> {
-  for (const [path, target] of LINKS) {
-    const state = await stateOf(path);
-    if (state === 'foreign')
-      throw new Error(`${path} exists and is not a link of this project; left as it is`);
-    if (state === 'ours') await rm(path);
-    if (action !== 'link') continue;
-    await chmod(resolve(target), 0o755);
-    await symlink(resolve(target), path);
-    process.stdout.write(`${path} -> ${resolve(target)}\n`);
+  if (action !== 'link' && action !== 'unlink') throw new Error('link or unlink?');
+  const links = [...commandLinks(), ...pageLinks(), ...completionLinks()];
+  for (const link of links) {
+    if ((await stateOf(link)) === 'foreign')
+      throw new Error(`${link.path} exists and is not a link of this project; left as it is`);
+  }
+  if (action === 'link') await makeCompletions();
+  for (const link of links) {
+    await rm(link.path, { force: true });
+    if (action === 'unlink') continue;
+    const target = resolve(link.target);
+    if (target.endsWith('.js')) await chmod(target, 0o755);
+    await mkdir(dirname(link.path), { recursive: true });
+    await symlink(target, link.path);
+    process.stdout.write(`${link.path} -> ${target}\n`);
   }
 }
 
