@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// `npm run link`, mount(8) and umount(8) with our helpers, `npm run unlink`: in a mount namespace with copies of /sbin and
-// /usr/local/bin, so that the machine's own stay as they are.
+// `npm run link`, mount(8) and umount(8) with our helpers, man(1) with our pages, bash with our completions, and `npm run
+// unlink`: in a mount namespace with copies of /sbin and /usr/local, so that the machine's own stay as they are.
 
 import { join, resolve } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
@@ -15,7 +15,7 @@ afterEach(() => cleanup.run());
 const SCRIPT = `
   set -e
   work="$1" node="$2" links="$3" source="$4" target="$5"
-  for place in /sbin /usr/local/bin; do
+  for place in /sbin /usr/local/bin /usr/local/share; do
     real=$(realpath "$place")
     mkdir -p "$work/copies$real"
     cp -a "$real/." "$work/copies$real"
@@ -31,15 +31,28 @@ const SCRIPT = `
   cat "$target/file"
   umount "$target"
   crfsd --help > /dev/null
-  "$node" "$links" unlink
-  for name in /sbin/mount.crfs /sbin/umount.crfs /sbin/umount.fuse.crfs /usr/local/bin/crfsd; do
-    if [ -e "$name" ]; then echo "left: $name"; fi
+  for page in crfs.5 crfs-bench.1 crfsd.8 mount.crfs.8 umount.crfs.8; do
+    found=$(man -w "\${page##*.}" "\${page%.*}")
+    [ "$(realpath "$found")" = "$PWD/docs/man/$page" ] || echo "not shown: $page"
   done
-  touch /sbin/mount.crfs
-  if "$node" "$links" link; then echo "replaced a foreign file"; fi
+  man 8 crfsd | grep -q 'SEE ALSO'
+  bash -c '. /usr/local/share/bash-completion/completions/crfsd; complete -p crfsd' > /dev/null
+  for file in zsh/site-functions/_mount.crfs fish/vendor_completions.d/mount.crfs.fish; do
+    grep -q cpuidle "/usr/local/share/$file"
+  done
+  "$node" "$links" unlink
+  find /sbin/ /usr/local/bin /usr/local/share -name '*crfs*' | sed 's/^/left: /'
+  for foreign in /sbin/mount.crfs /usr/local/share/man/man5/crfs.5 /usr/local/share/zsh/site-functions/_crfsd; do
+    echo foreign > "$foreign"
+    if "$node" "$links" link; then echo "replaced $foreign"; fi
+    if "$node" "$links" unlink; then echo "took away $foreign"; fi
+    [ "$(cat "$foreign")" = foreign ] || echo "changed $foreign"
+    rm "$foreign"
+    find /sbin/ /usr/local/bin /usr/local/share -name '*crfs*' | sed 's/^/linked beside it: /'
+  done
 `;
 
-test('linked commands serve mount(8) and umount(8); unlink takes them away; foreign files stay', async () => {
+test('linked commands serve mount(8) and umount(8), pages and completions are found; unlink takes them away; foreign files stay', async () => {
   const directory = await temporaryDirectory(cleanup);
   const column = await Column.make(directory, cleanup, { size: '256M' });
   await column.startServer();
@@ -51,7 +64,9 @@ test('linked commands serve mount(8) and umount(8); unlink takes them away; fore
   const lines = result.stdout.split('\n').filter((line) => !line.includes(' -> '));
   expect(lines[0]).toMatch(/^fuse\.crfs rw,noatime/);
   expect(lines.slice(1)).toEqual(['through mount', '']);
-  expect(result.stderr).toMatch(/\/sbin\/mount\.crfs exists and is not a link/);
+  for (const foreign of ['/sbin/mount.crfs', '/usr/local/share/man/man5/crfs.5', 'site-functions/_crfsd']) {
+    expect(result.stderr.split(`${foreign} exists and is not a link of this project`)).toHaveLength(3);
+  }
   await column.server.stop();
   await column.check();
   await column.inLinux('ro', async (linux) => {

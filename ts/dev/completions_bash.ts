@@ -20,7 +20,8 @@ __crfs_words() {
     elif [[ $char == [\\'\\"] ]]; then
       quote=$char begun=1
     elif [[ $char == \\\\ ]]; then
-      word+=\${line:++i:1} begun=1
+      i=$((i + 1))
+      word+=\${line:i:1} begun=1
     elif [[ $char == [[:space:]] ]]; then
       [[ $begun ]] && words+=("$word")
       word='' begun=''

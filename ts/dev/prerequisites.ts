@@ -17,6 +17,10 @@ const PACKAGES: Readonly<Record<string, string>> = {
   setfattr: 'attr',
   setfacl: 'acl',
   losetup: 'mount',
+  man: 'man-db',
+  mandoc: 'mandoc',
+  zsh: 'zsh',
+  fish: 'fish',
   modprobe: 'kmod',
   sshfs: 'sshfs',
   ssh: 'openssh-client',
@@ -30,7 +34,18 @@ const PACKAGES: Readonly<Record<string, string>> = {
 };
 
 /** What `npm test` calls from outside. */
-export const TEST_COMMANDS: readonly string[] = ['tar', 'cc', 'mkfs.btrfs', 'setfattr', 'setfacl', 'losetup'];
+export const TEST_COMMANDS: readonly string[] = [
+  'tar',
+  'cc',
+  'mkfs.btrfs',
+  'setfattr',
+  'setfacl',
+  'losetup',
+  'man',
+  'mandoc',
+  'zsh',
+  'fish',
+];
 
 /** What the acceptance runs call beyond that. */
 export const ACCEPTANCE_COMMANDS: readonly string[] = ['xz', '/usr/src/linux-source-6.1.tar.xz'];
