@@ -4,6 +4,7 @@
 import { Command, Option, type Usage } from 'clipanion';
 import { CrfsCommand } from '../cli/command_line.ts';
 import { Exit } from '../cli/exit.ts';
+import { NAMED_DIRECTORY, NUMBER, SIZE, type Values } from '../cli/values.ts';
 import { benchFiles } from './files.ts';
 import { parseFilesOptions } from './files_settings.ts';
 import { filesTable } from './files_table.ts';
@@ -44,11 +45,23 @@ export class FilesCommand extends CrfsCommand {
     ],
   });
 
+  static override values: Values = {
+    '--dir': NAMED_DIRECTORY,
+    '--base': { name: 'NAME', offers: 'nothing' },
+    '--files': NUMBER,
+    '--directories': NUMBER,
+    '--bytes': SIZE,
+    '--size': SIZE,
+    '--block': SIZE,
+    '--repetitions': NUMBER,
+    '--warm-up': NUMBER,
+  };
+
   dir: string[] = Option.Array('--dir', [], {
-    description: 'NAME=PATH: a directory to measure in, and its name in the table; any number',
+    description: 'a directory to measure in, and its name in the table; any number',
   });
   base: string | undefined = Option.String('--base', {
-    description: 'NAME of the directory that the others are compared with',
+    description: 'the directory that the others are compared with',
   });
   files: string = Option.String('--files', '1000', { description: 'small files (1000)' });
   directories: string = Option.String('--directories', '10', {

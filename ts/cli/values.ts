@@ -5,8 +5,8 @@
 export interface Value {
   /** In capitals, as in `--size SIZE`. */
   readonly name: string;
-  /** `addresses`: unix:PATH, or a host that no shell can guess. */
-  readonly offers: 'nothing' | 'files' | 'directories' | 'addresses' | Words | List;
+  /** `addresses`: unix:PATH, or a host that no shell can guess. `named directories`: NAME=PATH. */
+  readonly offers: 'nothing' | 'files' | 'directories' | 'named directories' | 'addresses' | Words | List;
 }
 
 /** One of these words. */
@@ -33,6 +33,7 @@ export const NUMBER: Value = { name: 'N', offers: 'nothing' };
 export const TEXT: Value = { name: 'TEXT', offers: 'nothing' };
 export const FILE: Value = { name: 'FILE', offers: 'files' };
 export const DIRECTORY: Value = { name: 'DIR', offers: 'directories' };
+export const NAMED_DIRECTORY: Value = { name: 'NAME=PATH', offers: 'named directories' };
 export const ADDRESS: Value = { name: 'ADDRESS', offers: 'addresses' };
 
 /** What mount(8) and umount(8) may pass on to their helpers. */

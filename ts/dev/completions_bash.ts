@@ -59,6 +59,13 @@ __crfs_address() {
   fi
 }
 
+# Of NAME=PATH, the path: a name is whatever one likes.
+__crfs_named_directory() {
+  [[ $part == *=* ]] || return 0
+  lead+=\${part%%=*}= part=\${part#*=}
+  __crfs_paths d
+}
+
 # Of a list, name,name=value,..., leaves the last item in $part, or its value, and then its name in $item.
 __crfs_item() {
   compopt -o nospace 2> /dev/null
@@ -99,6 +106,7 @@ function offer({ name, offers }: Value): string {
   if (offers === 'nothing') return ':';
   if (offers === 'files') return '__crfs_paths f';
   if (offers === 'directories') return '__crfs_paths d';
+  if (offers === 'named directories') return '__crfs_named_directory';
   if (offers === 'addresses') return '__crfs_address';
   if (isList(offers)) throw new Error(`${name}: a list within a list`);
   return `__crfs_choose ${offers.words.map(quoted).join(' ')}`;

@@ -25,6 +25,7 @@ function offer({ offers }: Value, listFunction: string): string {
   if (offers === 'nothing') return '-x';
   if (offers === 'files') return '-r -F';
   if (offers === 'directories') return "-x -a '(__fish_complete_directories)'";
+  if (offers === 'named directories') return "-x -a '(__crfs_named_directories)'";
   if (offers === 'addresses') return "-x -a '(__crfs_addresses)'";
   if ('list' in offers) return `-x -a '(__fish_complete_list , ${listFunction})'`;
   return `-x -a ${quoted(offers.words.join(' '))}`;
@@ -54,6 +55,15 @@ export function fishCompletion({ name: program, subcommands }: ProgramDescriptio
     '        end',
     '    else',
     '        echo unix:',
+    '    end',
+    'end',
+    '',
+    'function __crfs_named_directories',
+    "    set -l parts (string split -m 1 '=' -- (commandline -ct))",
+    '    if set -q parts[2]',
+    '        for path in (__fish_complete_directories $parts[2])',
+    '            echo $parts[1]=$path',
+    '        end',
     '    end',
     'end',
   ];

@@ -18,6 +18,7 @@ function action({ name, offers }: Value, list: string): string {
   if (offers === 'nothing') return `:${name}: `;
   if (offers === 'files') return `:${name}:_files`;
   if (offers === 'directories') return `:${name}:_files -/`;
+  if (offers === 'named directories') return `:${name}:_crfs_named_directory`;
   if (offers === 'addresses') return `:${name}:_crfs_address`;
   if ('words' in offers) return `:${name}:(${offers.words.join(' ')})`;
   return `:${name}:${list}`;
@@ -75,6 +76,10 @@ export function zshCompletion({ name: program, subcommands }: ProgramDescription
 
 _crfs_address() {
   if compset -P 'unix:'; then _files; else compadd -S '' unix:; fi
+}
+
+_crfs_named_directory() {
+  if compset -P '*='; then _files -/; fi
 }
 
 ${name}_first() {

@@ -272,6 +272,7 @@ describe('completions', () => {
       ['mount.crfs', 'mount.crfs stats work/other --j', ['--json']],
       ['umount.crfs', 'umount.crfs -l work/o', ['work/other']],
       ['crfs-bench', 'crfs-bench visibility --a work/o', ['work/other']],
+      ['crfs-bench', 'crfs-bench files --dir crfs=work/o', ['work/other']],
     ];
     for (const [program, line, offers] of lines)
       expect(await bashOffers(program, line), line).toEqual(offers);
