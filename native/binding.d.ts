@@ -60,6 +60,8 @@ export declare class NativeVolume {
   wantsCommit(): boolean
   /** Ids of the file trees that batches may change. */
   writableTrees(): Array<number>
+  /** The subvolumes, the top one included. */
+  subvolumes(): Array<NativeSubvolume>
   /** Job: the highest inode number in use in a tree, in `number`. */
   highestInode(ticket: number, tree: number): void
   /**
@@ -164,6 +166,15 @@ export interface NativeMkfsOptions {
   /** crc32c, xxhash64, sha256 or blake2. */
   checksum: string
   force: boolean
+}
+
+export interface NativeSubvolume {
+  tree: number
+  /** Linux was told that nothing in it may change. */
+  readOnly: boolean
+  /** Tree and directory in which it has its name; 0 for the top one. */
+  parentTree: number
+  parentDir: number
 }
 
 export interface NativeVolumeInfo {

@@ -51,6 +51,16 @@ pub struct NativeVolumeInfo {
 }
 
 #[napi(object)]
+pub struct NativeSubvolume {
+    pub tree: f64,
+    /// Linux was told that nothing in it may change.
+    pub read_only: bool,
+    /// Tree and directory in which it has its name; 0 for the top one.
+    pub parent_tree: f64,
+    pub parent_dir: f64,
+}
+
+#[napi(object)]
 pub struct NativeVolumeStats {
     pub generation: f64,
     pub batches: f64,
@@ -318,6 +328,22 @@ impl NativeVolume {
     #[napi]
     pub fn writable_trees(&self) -> Vec<f64> {
         self.volume.writable_trees().into_iter().map(|tree| tree as f64).collect()
+    }
+
+    /// The subvolumes, the top one included.
+    #[napi]
+    pub fn subvolumes(&self) -> Vec<NativeSubvolume> {
+        let subvolumes = self.volume.subvolumes().map(|subvolume| {
+            let (parent_tree, parent_dir) =
+                subvolume.place.as_ref().map_or((0, 0), |place| (place.parent, place.dir));
+            NativeSubvolume {
+                tree: subvolume.tree as f64,
+                read_only: subvolume.read_only,
+                parent_tree: parent_tree as f64,
+                parent_dir: parent_dir as f64,
+            }
+        });
+        subvolumes.collect()
     }
 
     /// Job: the highest inode number in use in a tree, in `number`.

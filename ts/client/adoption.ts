@@ -11,7 +11,7 @@ import type { Buffer } from 'node:buffer';
 import { sectorCeil } from '../item/apply_extent.ts';
 import { cutExtent, ExtentType, extentLength, extentType } from '../item/extent_data.ts';
 import { copyDerived, copyIdentity } from '../item/inode_item.ts';
-import { DERIVED, ItemType } from '../item/key.ts';
+import { DERIVED, ItemType, ROOT_INO } from '../item/key.ts';
 import { CorruptionError, ProtocolError } from '../util/errors.ts';
 import { compareKey, inodeRange, type Key, rangesOverlap, type TreeRange } from '../util/range.ts';
 import { RangeForest } from '../util/range_map.ts';
@@ -24,12 +24,14 @@ import {
   Mode,
   type ModeChange,
   type PageEntry,
+  type Subvolume,
 } from '../wire/message.ts';
 import type { Core } from './core.ts';
 import { dropItems } from './dropping.ts';
 import type { ByteRange, FileState } from './file_state.ts';
 
 import { itemIsSound } from './item_check.ts';
+import { nodeOf } from './node_id.ts';
 
 const SECTOR = 4096;
 
@@ -37,6 +39,7 @@ const SECTOR = 4096;
 export function adoptReply(core: Core, asked: Acquire, reply: AcquireReply, body: Buffer): ModeChange[] {
   const granted = new RangeForest<Mode>();
   for (const grant of reply.grants) granted.set(grant, grant.mode);
+  for (const subvolume of reply.subvolumes) adoptSubvolume(core, subvolume);
   const isNew = reply.data.map((extent) => !isHeldInPart(core, extent));
   /** Ranges whose items this reply brings, or which have none. */
   const known = new RangeForest<boolean>();
@@ -61,6 +64,11 @@ export function adoptReply(core: Core, asked: Acquire, reply: AcquireReply, body
   core.space.add(reply.space, asked.spaceWanted);
   adoptData(core, reply, body, at, isNew);
   return unknown;
+}
+
+/** What has no node is never asked about again. */
+function adoptSubvolume(core: Core, subvolume: Subvolume): void {
+  if (nodeOf(subvolume.tree, ROOT_INO) !== 0) core.subvolumes.set(subvolume.tree, subvolume);
 }
 
 /** Of the inodes that may be unlinked now, which ones others have open. */

@@ -23,7 +23,7 @@ import { Errno } from '../util/errno.ts';
 import { inodeRange, type TreeRange } from '../util/range.ts';
 import { RangeForest } from '../util/range_map.ts';
 import { isPlanted } from '../util/test_faults.ts';
-import { Mode, type Want } from '../wire/message.ts';
+import { Mode, type Subvolume, type Want } from '../wire/message.ts';
 import { Contention } from './contention.ts';
 import type { FileState } from './file_state.ts';
 import { Files } from './files.ts';
@@ -35,7 +35,7 @@ import type { LeaseWatch } from './lease_watch.ts';
 import { EXTENT_WINDOW_BYTES, NEXT_INDEX_MAX, WHOLE_EXTENTS_BYTES } from './limits.ts';
 import { type DataWant, Missing } from './missing.ts';
 import { Needs } from './needs.ts';
-import { inoOfNode, nodeOf, ROOT_NODE, treeOfNode } from './node_id.ts';
+import { inoOfNode, isPlaceholderNode, nodeOf, ROOT_NODE, treeOfNode } from './node_id.ts';
 import { type AttrOut, MISS } from './operations.ts';
 import { PageHold } from './page_hold.ts';
 import { RecentNeeds } from './recent_needs.ts';
@@ -111,6 +111,14 @@ export class Core {
   /** What it was when that was lost: others can only have gone on from there. */
   readonly lastIndex: Map<number, number> = new Map();
 
+  /**
+   * What the server said of subvolumes, by tree: of each before anything of it came. At most as many as there are, and no
+   * more than have nodes.
+   */
+  readonly subvolumes: Map<number, Subvolume> = new Map();
+  /** The directories of the placeholders (node_id.ts) that the kernel may know, both by node. */
+  readonly placeholders: Map<number, number> = new Map();
+
   /** What the server said of its space, and when; null before. */
   statfs: SpaceReport | null = null;
   /** Reads bytes that nobody waits for; set by the client. */
@@ -180,10 +188,16 @@ export class Core {
     return MISS;
   }
 
-  /** Begins an operation that changes something. */
-  beginChange(): number {
+  /** Begins an operation that changes something of an inode. */
+  beginChange(node: number): number {
     const error = this.begin();
-    return error === 0 && this.readOnly ? -Errno.EROFS : error;
+    return error === 0 && this.isReadOnly(node) ? -Errno.EROFS : error;
+  }
+
+  /** Whether nothing of an inode can be changed, as far as is known: the server judges too. */
+  isReadOnly(node: number): boolean {
+    if (this.readOnly || isPlaceholderNode(node)) return true;
+    return this.subvolumes.get(this.treeOf(node))?.isReadOnly === true;
   }
 
   treeOf(node: number): number {

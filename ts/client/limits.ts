@@ -60,6 +60,9 @@ export const LISTING_WANTS_MAX = 256;
 /** Entries of the table of next directory indexes; what falls out is read from the directory again. */
 export const NEXT_INDEX_MAX = 65_536;
 
+/** Entries of the table of placeholders (node_id.ts); of one that falls out the kernel asks by its name again. */
+export const PLACEHOLDERS_MAX = 65_536;
+
 /** Default of the mount's `cache` option, bytes. */
 export const CACHE_BYTES_DEFAULT: number = 256 * MIB;
 

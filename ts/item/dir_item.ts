@@ -74,6 +74,16 @@ export function entryIsSubvolume(view: DataView, at: number): boolean {
   return view.getUint8(at + 8) === ItemType.rootItem;
 }
 
+/**
+ * Whether an entry that leads to the root of another tree leads nowhere, as copies of such entries in snapshots do: the
+ * offset of its location is 0 then (docs/protocol.md, "Item page").
+ */
+export function entryIsPlaceholder(view: DataView, at: number): boolean {
+  return (
+    entryIsSubvolume(view, at) && view.getUint32(at + 9, true) === 0 && view.getUint32(at + 13, true) === 0
+  );
+}
+
 /** Where an entry's name begins. */
 export function entryNameAt(at: number): number {
   return at + DIR_ENTRY_HEAD_BYTES;

@@ -37,6 +37,7 @@ import {
   type Hurry,
   type InodeRun,
   Mode,
+  type Subvolume,
   type TreeInode,
   type Want,
   WantFlags,
@@ -69,7 +70,15 @@ export async function onAcquire(
   const needed: GrantRange[] = run === null ? [...wants] : [...wants, { ...runRange(run), mode: Mode.write }];
   if (needed.length === 0) {
     const space = await reserveSpace(state, session, asked);
-    request.reply({ grants: [], pages: [], space, inodeRun: null, data: [], openElsewhere: [] });
+    request.reply({
+      grants: [],
+      pages: [],
+      space,
+      inodeRun: null,
+      data: [],
+      openElsewhere: [],
+      subvolumes: [],
+    });
     return;
   }
   const operation = await granted(state, session, needed, asked.wants);
@@ -121,6 +130,7 @@ async function answer(
       inodeRun: run,
       data: data.files,
       openElsewhere: openElsewhere(state, session, grants),
+      subvolumes: subvolumesToTell(state, session, asked),
     },
     body,
   );
@@ -132,22 +142,37 @@ async function answer(
 }
 
 function checkWants(state: ServerState, session: Session, asked: Acquire): void {
-  const trees = state.writableTrees;
-  const mayWrite = state.mayWrite(session);
   for (const { tree, start, end, mode } of asked.wants) {
+    if (!state.subvolumes.has(tree)) throw new FsError(Errno.ENOENT, `there is no subvolume ${tree}`);
     if (start.objectid < FIRST_INO || end.objectid > INODE_NUMBER_MAX + 1) {
       throw new FsError(Errno.EINVAL, `not a range of inodes: ${formatRange({ tree, start, end })}`);
     }
     if (end.objectid - start.objectid > WIDE_INODES_MAX)
       throw new FsError(Errno.EINVAL, 'a range of too many inodes');
-    if (mode !== Mode.write) continue;
-    if (!mayWrite || !trees.includes(tree)) throw new FsError(Errno.EROFS, 'the file system is read-only');
+    if (mode === Mode.write) requireWritable(state, session, tree);
   }
-  if (asked.inodesWanted !== null && (!mayWrite || !trees.includes(asked.inodesWanted.tree))) {
-    throw new FsError(Errno.EROFS, 'the file system is read-only');
-  }
+  if (asked.inodesWanted !== null) requireWritable(state, session, asked.inodesWanted.tree);
   if (asked.wants.some(({ flags }) => (flags & WantFlags.patient) !== 0)) checkPatience(asked);
   if (state.table.waiting >= WAITERS_MAX) throw new ProtocolError('too many operations wait for grants');
+}
+
+function requireWritable(state: ServerState, session: Session, tree: number): void {
+  if (state.mayWriteTree(session, tree)) return;
+  const what = state.mayWrite(session) ? `subvolume ${tree}` : 'the file system';
+  throw new FsError(Errno.EROFS, `${what} is read-only`);
+}
+
+/** The subvolumes of an acquire that the session hears of for the first time. */
+function subvolumesToTell(state: ServerState, session: Session, { wants }: Acquire): Subvolume[] {
+  const told: Subvolume[] = [];
+  for (const { tree } of wants) {
+    const subvolume = state.subvolumes.get(tree);
+    if (subvolume === undefined || session.toldSubvolumes.has(tree)) continue;
+    session.toldSubvolumes.add(tree);
+    const { parentTree, parentDir } = subvolume;
+    told.push({ tree, isReadOnly: !state.mayWriteTree(session, tree), parentTree, parentDir });
+  }
+  return told;
 }
 
 /** Both sides count patient acquires: one that is none ends the connection. */
@@ -164,13 +189,12 @@ function checkPatience({ wants, spaceWanted, inodesWanted }: Acquire): void {
  */
 function widened(state: ServerState, session: Session, wants: readonly Want[]): readonly Want[] {
   if (!state.mayWrite(session)) return wants;
-  const trees = state.writableTrees;
   const nowMs = state.clock.nowMs();
   if (wants.some((want) => want.mode === Mode.write)) session.wroteMs = nowMs;
   if (state.sessions.size > 1 && nowMs - session.wroteMs > WRITER_MS) return wants;
   return wants.map((want) => {
     const isWide = want.mode === Mode.read && (want.flags & WantFlags.wide) !== 0;
-    return isWide && trees.includes(want.tree) && state.table.isFree(session.id, want)
+    return isWide && state.writableTrees.has(want.tree) && state.table.isFree(session.id, want)
       ? { ...want, mode: Mode.write }
       : want;
   });

@@ -4,7 +4,14 @@
 // included, as a directory is walked into. Symbolic links are not followed: the path names a directory of the image, not
 // of some client's tree.
 
-import { entryIsSubvolume, entryObjectid, entryType, FileType, findEntry } from '../item/dir_item.ts';
+import {
+  entryIsPlaceholder,
+  entryIsSubvolume,
+  entryObjectid,
+  entryType,
+  FileType,
+  findEntry,
+} from '../item/dir_item.ts';
 import { FS_TREE, ItemType, ROOT_INO } from '../item/key.ts';
 import { nameHash } from '../item/name_hash.ts';
 import type { Volume } from '../store/volume.ts';
@@ -53,6 +60,11 @@ async function step(volume: Volume, dir: TreeInode, name: Uint8Array, crc32c: Cr
   const at = findEntry(data, view, 0, data.length, name, 0, name.length);
   if (at < 0) throw new FsError(Errno.ENOENT, `${shown} is not in the image`);
   const objectid = entryObjectid(view, at);
+  if (entryIsPlaceholder(view, at))
+    throw new FsError(
+      Errno.ENOENT,
+      `${shown} is the place of a subvolume that this snapshot does not contain`,
+    );
   if (entryIsSubvolume(view, at)) return { tree: objectid, ino: ROOT_INO };
   if (entryType(view, at) !== FileType.directory)
     throw new FsError(Errno.ENOTDIR, `${shown} is not a directory`);

@@ -42,6 +42,8 @@ export class Session {
   closing = false;
   /** Its acquires that wait for grants. */
   readonly operations: Set<Operation> = new Set();
+  /** Trees of the subvolumes that it was told of. */
+  readonly toldSubvolumes: Set<number> = new Set();
   /** Number of the last batch that was refused. */
   refused = 0;
   /** When it was opened, milliseconds of the clock: its lease does not begin before, however long its greeting waited. */

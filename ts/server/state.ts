@@ -8,7 +8,7 @@ import { OpenInodes } from '../coherency/open_inodes.ts';
 import type { Operation } from '../coherency/operation.ts';
 import { InodeRuns, SpaceCredits } from '../coherency/reserve.ts';
 import { countTransition, Transition } from '../coherency/transitions.ts';
-import type { Volume } from '../store/volume.ts';
+import type { Volume, VolumeSubvolume } from '../store/volume.ts';
 import type { Clock, Timer } from '../util/clock.ts';
 import type { Crc32c } from '../util/crc32c.ts';
 import { Durations } from '../util/durations.ts';
@@ -66,8 +66,10 @@ export class ServerState {
   readonly openInodes: OpenInodes = new OpenInodes();
   readonly credits: SpaceCredits = new SpaceCredits();
   readonly commit: CommitPolicy;
+  /** By tree. They are the same as long as the volume is open. */
+  readonly subvolumes: ReadonlyMap<number, VolumeSubvolume>;
   /** Trees that batches may change. They are the same as long as the volume is open. */
-  readonly writableTrees: readonly number[];
+  readonly writableTrees: ReadonlySet<number>;
   /** By `Session.id`. */
   readonly sessions: Map<number, Session> = new Map();
   /** Sessions whose last batches, or last of all deletes, are with the volume: nobody joins meanwhile. */
@@ -101,7 +103,8 @@ export class ServerState {
     this.sessionRangesMax = options.sessionRangesMax ?? SESSION_RANGES_MAX;
     this.leaseMs = options.leaseMs ?? LEASE_MS;
     this.startedMs = options.clock.nowMs();
-    this.writableTrees = options.volume.writableTrees();
+    this.subvolumes = new Map(options.volume.subvolumes().map((subvolume) => [subvolume.tree, subvolume]));
+    this.writableTrees = new Set(options.volume.writableTrees());
     this.table.openSession(SERVER_ITSELF);
     this.revokes = new RevokeLog(options.clock, this.table);
     this.commit = new CommitPolicy({
@@ -216,6 +219,11 @@ export class ServerState {
   /** Whether anything may be changed through the session. */
   mayWrite(session: Session): boolean {
     return !session.readOnly && !this.volume.info.readOnly;
+  }
+
+  /** Whether anything of a tree may be changed through the session. */
+  mayWriteTree(session: Session, tree: number): boolean {
+    return this.mayWrite(session) && this.writableTrees.has(tree);
   }
 
   #markDurable(): () => void {

@@ -42,6 +42,7 @@ import type {
   SpaceReport,
   Volume,
   VolumeInfo,
+  VolumeSubvolume,
 } from './volume.ts';
 
 const SECTOR = 4096;
@@ -68,7 +69,7 @@ export class MemoryVolume implements Volume {
   readonly #crc32c: Crc32c;
   readonly #before: (operation: 'read' | 'apply' | 'commit') => Promise<void>;
   readonly #limits: ItemLimits;
-  readonly #trees = new Set<number>();
+  readonly #trees = new Map<number, VolumeSubvolume>();
   /** `tree:ino` -> sector number -> 4096 bytes. */
   readonly #sectors = new Map<string, Map<number, Buffer>>();
   #generation = 1;
@@ -99,9 +100,9 @@ export class MemoryVolume implements Volume {
     this.addTree(FS_TREE);
   }
 
-  /** Makes an empty tree with its root directory. */
-  addTree(tree: number): void {
-    this.#trees.add(tree);
+  /** Makes an empty tree with its root directory. @param more - what is said of it */
+  addTree(tree: number, more: Partial<VolumeSubvolume> = {}): void {
+    this.#trees.set(tree, { readOnly: false, parentTree: 0, parentDir: 0, ...more, tree });
     const items = this.items;
     const none = Buffer.alloc(0);
     applyNewInode(items, tree, ROOT_INO, FileMode.directory | 0o755, 0, 0, 0, 1_700_000_000, 0, none, 0, 0);
@@ -236,7 +237,7 @@ export class MemoryVolume implements Volume {
 
   async statfs(): Promise<SpaceReport> {
     let used = 0;
-    for (const tree of this.#trees) {
+    for (const tree of this.#trees.keys()) {
       this.#forEachInode(tree, () => {
         used += inodeNbytes(this.items.view, this.items.start) + INODE_SPACE;
       });
@@ -255,8 +256,14 @@ export class MemoryVolume implements Volume {
     return highest;
   }
 
+  subvolumes(): readonly VolumeSubvolume[] {
+    return [...this.#trees.values()].sort((a, b) => a.tree - b.tree);
+  }
+
   writableTrees(): readonly number[] {
-    return [...this.#trees].sort((a, b) => a - b);
+    return this.subvolumes()
+      .filter(({ readOnly }) => !readOnly)
+      .map(({ tree }) => tree);
   }
 
   stats(): Readonly<Record<string, number>> {
@@ -300,7 +307,8 @@ export class MemoryVolume implements Volume {
     };
     this.items.begin();
     for (; change.next(); index++) {
-      if (!this.#trees.has(change.tree)) return refuse(Errno.EINVAL, `there is no tree ${change.tree}`);
+      const subvolume = this.#trees.get(change.tree);
+      if (subvolume?.readOnly !== false) return refuse(Errno.EROFS, `tree ${change.tree} is not writable`);
       const { tree, ino, kind } = change;
       const file = `${tree}:${ino}`;
       const outside = grants === null ? null : missingGrant(grants, change, this.#sizeOf(tree, ino));

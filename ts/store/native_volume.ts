@@ -23,6 +23,7 @@ import type {
   SpaceReport,
   Volume,
   VolumeInfo,
+  VolumeSubvolume,
 } from './volume.ts';
 
 /** Bytes of a tree block that no item can have: the block's header and one item header. */
@@ -183,6 +184,10 @@ export class NativeVolume implements Volume {
     const { number } = await this.#job((ticket) => this.#engine.highestInode(ticket, tree));
     assert(number !== undefined, 'the highest number is a number');
     return number;
+  }
+
+  subvolumes(): readonly VolumeSubvolume[] {
+    return this.#engine.subvolumes();
   }
 
   writableTrees(): readonly number[] {

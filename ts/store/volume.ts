@@ -28,6 +28,16 @@ export interface VolumeInfo {
   readonly readOnly: boolean;
 }
 
+/** A subvolume of the image. */
+export interface VolumeSubvolume {
+  readonly tree: number;
+  /** Whoever made the image said that nothing in it may change. */
+  readonly readOnly: boolean;
+  /** Tree and number of the directory in which it has its name; 0 for the top one. */
+  readonly parentTree: number;
+  readonly parentDir: number;
+}
+
 export interface ItemsRead {
   /** An item page (docs/protocol.md). */
   readonly page: Buffer;
@@ -71,7 +81,7 @@ export interface Volume {
   /**
    * Packs the items of `[start, end)` that clients may see, as many as fit into `bytesMax`, at least one.
    *
-   * @throws FsError ENOENT - there is no such tree
+   * @throws FsError ENOENT - there is no such subvolume
    */
   readItems(tree: number, start: Key, end: Key, bytesMax: number): Promise<ItemsRead>;
 
@@ -125,6 +135,9 @@ export interface Volume {
 
   /** The highest inode number in use in a tree. */
   highestInode(tree: number): Promise<number>;
+
+  /** The subvolumes, the top one included; they are the same as long as the volume is open. */
+  subvolumes(): readonly VolumeSubvolume[];
 
   /** Trees that batches may change. */
   writableTrees(): readonly number[];

@@ -94,6 +94,16 @@ export interface TreeInode {
   readonly ino: number;
 }
 
+/** What a client must know of a subvolume. */
+export interface Subvolume {
+  readonly tree: number;
+  /** Nothing in it may be changed through this session. */
+  readonly isReadOnly: boolean;
+  /** Tree and number of the directory in which it has its name; 0 for the top one. */
+  readonly parentTree: number;
+  readonly parentDir: number;
+}
+
 export interface Greeting {
   readonly versionMin: number;
   readonly versionMax: number;
@@ -156,6 +166,8 @@ export interface AcquireReply {
   readonly data: readonly FileExtent[];
   /** Inodes in the granted ranges that other sessions have open: they outlive their last name. */
   readonly openElsewhere: readonly TreeInode[];
+  /** The subvolumes that were asked about and that the session was not told of before. */
+  readonly subvolumes: readonly Subvolume[];
 }
 
 export interface Revoke {
@@ -341,6 +353,12 @@ const pageType: FieldType<PageEntry> = record<PageEntry>(
 const extentType: FieldType<FileExtent> = record({ tree, ino, offset: uint(), length: byteLength });
 const treeInodeType: FieldType<TreeInode> = record({ tree, ino });
 const closedInodeType: FieldType<ClosedInode> = record({ tree, ino, isNameless: bool });
+const subvolumeType: FieldType<Subvolume> = record({
+  tree,
+  isReadOnly: bool,
+  parentTree: tree,
+  parentDir: ino,
+});
 const runType: FieldType<InodeRun> = record({ tree, first: ino, count: uint(INODE_RUN_MAX) });
 const runWantedType: FieldType<InodeRunWanted> = record({ tree, count: uint(INODE_RUN_MAX) });
 const limitsType: FieldType<SessionLimits> = record({
@@ -408,7 +426,7 @@ export const messages: {
         'wants [[tree, start, end, mode, flags]], space wanted, inode numbers wanted [tree, count] or null, data bytes wanted',
       body: '-',
       reply:
-        'grants [[tree, start, end, mode]], pages [[tree, start, end, length]], space, inode run [tree, first, count] or null, data [[tree, ino, offset, length]], open elsewhere [[tree, ino]]',
+        'grants [[tree, start, end, mode]], pages [[tree, start, end, length]], space, inode run [tree, first, count] or null, data [[tree, ino, offset, length]], open elsewhere [[tree, ino]], subvolumes [[tree, read only bool, parent tree, parent directory]]',
     },
     senders: ['client'],
     fields: fieldsOf<Acquire>({
@@ -425,9 +443,10 @@ export const messages: {
       inodeRun: nullable(runType),
       data: list(extentType, RANGES_MAX),
       openElsewhere: list(treeInodeType, OPEN_INODES_MAX),
+      subvolumes: list(subvolumeType, WANTS_MAX + 1),
     }),
     replyBodyMax: BODY_BYTES_MAX,
-    errors: ['ENOSPC', 'EROFS', 'EINVAL'],
+    errors: ['ENOSPC', 'EROFS', 'EINVAL', 'ENOENT'],
   },
   revoke: {
     kind: 3,

@@ -19,6 +19,8 @@ pub mod volume;
 pub use block_reader::{BlockReader, LogSink};
 pub use error::{EngineError, Result};
 pub use mkfs::{MkfsOptions, mkfs};
-pub use open::{Image, OpenOptions, RootInfo, open_image};
+pub use open::{Image, OpenOptions, Place, RootInfo, open_image};
 pub use store::{DataRef, DiskRun, Store};
-pub use volume::{DataPage, ItemPage, Snapshot, Statfs, Volume, VolumeInfo, VolumeOptions, VolumeStats};
+pub use volume::{
+    DataPage, ItemPage, Snapshot, Statfs, Subvolume, Volume, VolumeInfo, VolumeOptions, VolumeStats,
+};

@@ -12,7 +12,7 @@ use crfs_device::BlockDevice;
 use crfs_disk::bytes::u64_at;
 use crfs_disk::chunk::{Chunk, DevItem};
 use crfs_disk::constants::{item_type, objectid, root_flag};
-use crfs_disk::root::RootItem;
+use crfs_disk::root::{RootItem, RootRef};
 use crfs_disk::verify::is_fs_tree;
 use crfs_disk::{Expect, Geometry, Header, Key, Superblock};
 use std::collections::BTreeMap;
@@ -31,6 +31,16 @@ pub struct RootInfo {
     /// Key of the ROOT_ITEM; its offset is 0, or the transid in which a snapshot was made.
     pub key: Key,
     pub item: RootItem,
+    /// Of a subvolume that has a name.
+    pub place: Option<Place>,
+}
+
+/// Where a subvolume is entered: a name in a directory of another one, as ROOT_BACKREF tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub parent: u64,
+    pub dir: u64,
+    pub name: Vec<u8>,
 }
 
 impl RootInfo {
@@ -178,7 +188,13 @@ fn load_roots(reader: &BlockReader, sb: &Superblock) -> Result<BTreeMap<u64, Roo
         if key.kind == item_type::ROOT_ITEM && key.objectid != objectid::TREE_RELOC {
             let item = RootItem::parse_any(data)
                 .map_err(|error| EngineError::Corrupt(format!("root tree: key={key}, {error}")))?;
-            roots.insert(key.objectid, RootInfo { key, item });
+            roots.insert(key.objectid, RootInfo { key, item, place: None });
+        }
+        // It lies behind the ROOT_ITEM of the same tree. One without a tree is what a deletion has left.
+        if let Some(root) = roots.get_mut(&key.objectid).filter(|_| key.kind == item_type::ROOT_BACKREF) {
+            let entry = RootRef::parse(data)
+                .map_err(|error| EngineError::Corrupt(format!("root tree: key={key}, {error}")))?;
+            root.place = Some(Place { parent: key.offset, dir: entry.dirid, name: entry.name.to_vec() });
         }
         Ok(ControlFlow::Continue(()))
     })?;

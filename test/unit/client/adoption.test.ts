@@ -46,6 +46,7 @@ describe('data beside items', () => {
       inodeRun: null,
       data: [{ tree: FS_TREE, ino: INO, offset: 0, length: SECTOR }],
       openElsewhere: [],
+      subvolumes: [],
     };
     const asked = { wants: [], spaceWanted: 0, inodesWanted: null, dataBytesWanted: SECTOR };
     for (const isHeld of [false, true]) {
@@ -84,6 +85,7 @@ function adoptInode(core: Core, offsets: readonly number[]): void {
     inodeRun: null,
     data: [],
     openElsewhere: [],
+    subvolumes: [],
   };
   const asked = { wants: [], spaceWanted: 0, inodesWanted: null, dataBytesWanted: 0 };
   expect(adoptReply(core, asked, reply, bytes)).toEqual([]);

@@ -40,7 +40,7 @@ export function withoutPrivileges(mode: number): number {
 }
 
 export function setattr(core: Core, node: number, set: SetAttr, out: AttrOut): number {
-  const error = core.beginChange();
+  const error = core.beginChange(node);
   if (error !== 0) return error;
   const tree = core.treeOf(node);
   const ino = core.inoOf(node);

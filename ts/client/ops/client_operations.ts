@@ -10,7 +10,7 @@ import type { NeighbourReader } from '../file_reader.ts';
 import { logInode } from '../file_writer.ts';
 import { TRIES_BEFORE_KEEPING } from '../limits.ts';
 import { Missing } from '../missing.ts';
-import { ROOT_NODE } from '../node_id.ts';
+import { isPlaceholderNode, ROOT_NODE } from '../node_id.ts';
 import {
   type AttrOut,
   type DirSink,
@@ -163,7 +163,8 @@ export class ClientOperations implements Operations {
   }
 
   forget(node: number): void {
-    if (node !== ROOT_NODE) forget(this.#core, node);
+    if (isPlaceholderNode(node)) this.#core.placeholders.delete(node);
+    else if (node !== ROOT_NODE) forget(this.#core, node);
   }
 
   directoryEnd(node: number): number {

@@ -39,7 +39,7 @@ function make(
   target: Uint8Array,
   out: AttrOut,
 ): number {
-  const error = core.beginChange();
+  const error = core.beginChange(dirNode);
   if (error !== 0) return error;
   const badName = isDotName(name) ? -Errno.EEXIST : nameError(name);
   if (badName !== 0) return badName;
@@ -179,7 +179,7 @@ export function tmpfile(
   flags: number,
   out: AttrOut,
 ): number {
-  const error = core.beginChange();
+  const error = core.beginChange(dirNode);
   if (error !== 0) return error;
   const { items, writeBack } = core;
   const tree = core.treeOf(dirNode);
@@ -247,7 +247,7 @@ export function symlink(
 }
 
 export function link(core: Core, node: number, dirNode: number, name: Uint8Array, out: AttrOut): number {
-  const error = core.beginChange();
+  const error = core.beginChange(dirNode);
   if (error !== 0) return error;
   const badName = isDotName(name) ? -Errno.EEXIST : nameError(name);
   if (badName !== 0) return badName;

@@ -26,6 +26,7 @@ import {
   writeBytes,
 } from '../file_writer.ts';
 import { FILE_SIZE_MAX, NEIGHBOUR_FILE_BYTES } from '../limits.ts';
+import { isPlaceholderNode } from '../node_id.ts';
 import { MISS, OpenFlags, OpenResult, ReadFlags, WriteFlags } from '../operations.ts';
 import { withoutPrivileges } from './attributes.ts';
 import { dropIfUnused } from './remove.ts';
@@ -42,7 +43,8 @@ export function open(core: Core, node: number, flags: number): number {
   const tree = core.treeOf(node);
   const ino = core.inoOf(node);
   const truncates = (flags & OpenFlags.truncate) !== 0;
-  if (core.readOnly && (flags & (OpenFlags.write | OpenFlags.truncate)) !== 0) return -Errno.EROFS;
+  if (core.isReadOnly(node) && (flags & (OpenFlags.write | OpenFlags.truncate)) !== 0) return -Errno.EROFS;
+  if (isPlaceholderNode(node)) return 0;
   const needed = truncates ? Mode.write : Mode.read;
   if (!core.needInode(tree, ino, needed, needed)) return MISS;
   const stale = core.findInode(tree, ino);
@@ -221,7 +223,7 @@ function readOn(core: Core, file: FileState, offset: number, end: number, size: 
 }
 
 export function write(core: Core, node: number, offset: number, data: Uint8Array, flags: number): number {
-  const error = core.beginChange();
+  const error = core.beginChange(node);
   if (error !== 0) return error;
   if (data.length === 0) return 0;
   const tree = core.treeOf(node);
@@ -353,7 +355,7 @@ function seekHole(core: Core, tree: number, ino: number, offset: number, size: n
 const Fallocate = { keepSize: 1, punchHole: 2, zeroRange: 16 } as const;
 
 export function fallocate(core: Core, node: number, mode: number, offset: number, length: number): number {
-  const error = core.beginChange();
+  const error = core.beginChange(node);
   if (error !== 0) return error;
   const { keepSize, punchHole, zeroRange } = Fallocate;
   if ((mode & ~(keepSize | punchHole | zeroRange)) !== 0) return -Errno.EOPNOTSUPP;

@@ -3,7 +3,14 @@
 // Names in directories, as every operation over names looks at them: finding an entry, its index, the next free
 // index. Results lie in `found`, which the next call overwrites: nothing is allocated.
 
-import { entryIsSubvolume, entryObjectid, entryType, findEntry, NAME_MAX } from '../../item/dir_item.ts';
+import {
+  entryIsPlaceholder,
+  entryIsSubvolume,
+  entryObjectid,
+  entryType,
+  findEntry,
+  NAME_MAX,
+} from '../../item/dir_item.ts';
 import { inodeMode, inodeNlink, inodeSize, isDirectory } from '../../item/inode_item.ts';
 import { findExtref, findRef, refIndex } from '../../item/inode_ref.ts';
 import { ItemType, ROOT_INO } from '../../item/key.ts';
@@ -21,6 +28,8 @@ export const found = {
   /** The entry's type (FileType). */
   type: 0,
   isSubvolume: false,
+  /** Whether it names subvolume `tree`, which is not there. */
+  isPlaceholder: false,
 };
 
 /** What is wrong with the length of a name, or 0. */
@@ -41,6 +50,7 @@ export function findName(core: Core, tree: number, dir: number, name: Uint8Array
   const at = findEntry(items.bytes, items.view, items.start, items.size, name, 0, name.length);
   if (at < 0) return false;
   found.isSubvolume = entryIsSubvolume(items.view, at);
+  found.isPlaceholder = entryIsPlaceholder(items.view, at);
   const objectid = entryObjectid(items.view, at);
   found.tree = found.isSubvolume ? objectid : tree;
   found.ino = found.isSubvolume ? ROOT_INO : objectid;

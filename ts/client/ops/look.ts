@@ -5,6 +5,7 @@
 import { parentOf } from '../../item/apply_name.ts';
 import {
   direntTypeOf,
+  entryIsPlaceholder,
   entryIsSubvolume,
   entryNameAt,
   entryNameLength,
@@ -18,9 +19,10 @@ import { Errno } from '../../util/errno.ts';
 import { Mode } from '../../wire/message.ts';
 import type { Core } from '../core.ts';
 import { LISTING_WANTS_MAX } from '../limits.ts';
-import { nodeOf } from '../node_id.ts';
+import { isPlaceholderNode, nodeOf, placeholderNode } from '../node_id.ts';
 import { type AttrOut, type DirSink, MISS } from '../operations.ts';
 import { findName, found, nameError, nameHash } from './entry.ts';
+import { fillPlaceholder, placeholderAttr } from './placeholder.ts';
 
 const DT_DIR = 4;
 
@@ -31,6 +33,7 @@ export function lookup(core: Core, dirNode: number, name: Uint8Array, out: AttrO
   if (error !== 0) return error;
   const badName = nameError(name);
   if (badName !== 0) return badName;
+  if (isPlaceholderNode(dirNode)) return -Errno.ENOENT;
   const tree = core.treeOf(dirNode);
   const dir = core.inoOf(dirNode);
   const hash = nameHash(name);
@@ -41,6 +44,7 @@ export function lookup(core: Core, dirNode: number, name: Uint8Array, out: AttrO
     return -Errno.ENOENT;
   }
   const { tree: childTree, ino } = found;
+  if (found.isPlaceholder) return fillPlaceholder(core, dirNode, childTree, out);
   if (!core.needInode(childTree, ino, Mode.read, Mode.read)) return MISS;
   const result = core.fillAttr(childTree, ino, out);
   out.cacheable = out.cacheable && isLasting;
@@ -50,6 +54,7 @@ export function lookup(core: Core, dirNode: number, name: Uint8Array, out: AttrO
 export function getattr(core: Core, node: number, out: AttrOut): number {
   const error = core.begin();
   if (error !== 0) return error;
+  if (isPlaceholderNode(node)) return placeholderAttr(core, node, out);
   const tree = core.treeOf(node);
   const ino = core.inoOf(node);
   if (!core.needInode(tree, ino, Mode.read, Mode.read)) return MISS;
@@ -106,6 +111,7 @@ export function readdir(
 ): number {
   const error = core.begin();
   if (error !== 0) return error;
+  if (isPlaceholderNode(node)) return listPlaceholder(core, node, cookie, sink, attr);
   plainEntries = 0;
   const tree = core.treeOf(node);
   const dir = core.inoOf(node);
@@ -118,11 +124,27 @@ export function readdir(
     const parent = parentNode(core, tree, dir, node);
     if (parent === MISS) return MISS;
     while (at < 2) {
-      if (!addDots(core, tree, dir, node, parent, at, sink, attr)) return 0;
+      if (!addDots(core, node, parent, at, sink, attr)) return 0;
       at++;
     }
   }
   return listEntries(core, tree, dir, at, end, sink, attr, at > cookie);
+}
+
+/** An empty directory. */
+function listPlaceholder(
+  core: Core,
+  node: number,
+  cookie: number,
+  sink: DirSink,
+  attr: AttrOut | null,
+): number {
+  const parent = core.placeholders.get(node);
+  if (parent === undefined) return -Errno.ESTALE;
+  for (let at = cookie; at < 2; at++) {
+    if (!addDots(core, node, parent, at, sink, attr)) return 0;
+  }
+  return 0;
 }
 
 const DOTS = Uint8Array.of(0x2e, 0x2e);
@@ -130,8 +152,6 @@ const DOTS = Uint8Array.of(0x2e, 0x2e);
 /** `.` (position 0) or `..` (position 1). */
 function addDots(
   core: Core,
-  tree: number,
-  dir: number,
   node: number,
   parent: number,
   position: number,
@@ -140,14 +160,19 @@ function addDots(
 ): boolean {
   if (attr !== null) attr.node = 0;
   const target = position === 0 ? node : parent;
-  const ino = position === 0 ? nodeOf(tree, dir) : nodeOf(core.treeOf(parent), core.inoOf(parent));
+  // A placeholder's own number is no inode's.
+  const ino = nodeOf(core.treeOf(target), core.inoOf(target)) || target;
   return sink.add(DOTS, 0, position + 1, target, ino, DT_DIR, position + 1);
 }
 
-/** The node of the directory above, or MISS. The root of the mount is above itself. */
+/** The node of the directory above, or MISS; of a subvolume's root that which holds it. The root of the mount is above itself. */
 function parentNode(core: Core, tree: number, dir: number, node: number): number {
   if (node === 1) return node;
-  if (dir === ROOT_INO) return node;
+  if (dir === ROOT_INO) {
+    const subvolume = core.subvolumes.get(tree);
+    const above = subvolume === undefined ? 0 : core.nodeOf(subvolume.parentTree, subvolume.parentDir);
+    return above === 0 ? node : above;
+  }
   if (!core.needTypes(tree, dir, ItemType.inodeRef, ItemType.inodeRef + 1, Mode.read)) return MISS;
   const parent = parentOf(core.items, tree, dir);
   return parent === 0 ? node : core.nodeOf(tree, parent);
@@ -206,6 +231,7 @@ function addEntry(
   const { view, start, offset, bytes } = items;
   const isSubvolume = entryIsSubvolume(view, start);
   const objectid = entryObjectid(view, start);
+  if (entryIsPlaceholder(view, start)) return addPlaceholder(core, tree, dir, sink, attr);
   const childTree = isSubvolume ? objectid : tree;
   const ino = isSubvolume ? ROOT_INO : objectid;
   const nameAt = entryNameAt(start);
@@ -228,6 +254,23 @@ function addEntry(
   return sink.add(bytes, nameAt, length, node, nodeOf(childTree, ino), type, offset + 1) ? 1 : 0;
 }
 
+/** As `addEntry`, for an entry that leads to a subvolume which is not there. */
+function addPlaceholder(core: Core, tree: number, dir: number, sink: DirSink, attr: AttrOut | null): number {
+  const { items } = core;
+  const absent = entryObjectid(items.view, items.start);
+  const { offset } = items;
+  if (attr !== null) {
+    const result = fillPlaceholder(core, core.nodeOf(tree, dir), absent, attr);
+    if (result === MISS) return MISS;
+    if (result !== 0) attr.node = 0;
+    items.find(tree, dir, ItemType.dirIndex, offset);
+  }
+  const { view, start, bytes } = items;
+  const node = placeholderNode(tree, absent);
+  const length = entryNameLength(view, start);
+  return sink.add(bytes, entryNameAt(start), length, node, node, DT_DIR, offset + 1) ? 1 : 0;
+}
+
 /** Whether the kernel may keep a name that a listing gives: it is taken back by its DIR_ITEM, not by its index. */
 function isLastingName(core: Core, tree: number, dir: number, hash: number): boolean {
   const type = ItemType.dirItem;
@@ -247,13 +290,18 @@ function wantChildren(core: Core, tree: number, dir: number, from: number, end: 
   const items = core.items;
   const type = ItemType.dirIndex;
   const inodes: number[] = [];
+  let subvolumes = 0;
   let isFound = items.seek(tree, dir, type, from);
   while (isFound && items.objectid === dir && items.type === type && items.offset < end) {
     if (!core.held.holds(tree, dir, type, items.offset, Mode.read)) break;
-    const ino = entryObjectid(items.view, items.start);
-    if (entryIsSubvolume(items.view, items.start)) core.needInode(ino, ROOT_INO, Mode.read, Mode.read);
-    else inodes.push(ino);
-    if (inodes.length >= LISTING_WANTS_MAX) break;
+    const { view, start } = items;
+    const objectid = entryObjectid(view, start);
+    if (!entryIsSubvolume(view, start)) inodes.push(objectid);
+    else if (!entryIsPlaceholder(view, start) && !hasAttributes(core, objectid, ROOT_INO)) {
+      wantAttributes(core, objectid, ROOT_INO);
+      subvolumes++;
+    }
+    if (inodes.length + subvolumes >= LISTING_WANTS_MAX) break;
     isFound = items.next();
   }
   inodes.sort((a, b) => a - b);
@@ -263,6 +311,12 @@ function wantChildren(core: Core, tree: number, dir: number, from: number, end: 
     wantInodes(core, tree, inodes[at]!, inodes[last]!);
     at = last + 1;
   }
+}
+
+/** Wants the inode item alone: whoever lists many subvolumes does not walk into all of them. */
+function wantAttributes(core: Core, tree: number, ino: number): void {
+  const type = ItemType.inodeItem;
+  core.missing.want(tree, ino, type, 0, ino, type, DERIVED + 1, Mode.read, false);
 }
 
 /** Wants the inode items of `[first, last]`; each unless it is held. */

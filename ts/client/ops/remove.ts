@@ -40,7 +40,7 @@ export function rmdir(core: Core, dirNode: number, name: Uint8Array): number {
 }
 
 function remove(core: Core, dirNode: number, name: Uint8Array, isRmdir: boolean): number {
-  const error = core.beginChange();
+  const error = core.beginChange(dirNode);
   if (error !== 0) return error;
   if (isDotName(name))
     return isRmdir && name.length === 1 ? -Errno.EINVAL : isRmdir ? -Errno.ENOTEMPTY : -Errno.EISDIR;
@@ -55,7 +55,7 @@ function remove(core: Core, dirNode: number, name: Uint8Array, isRmdir: boolean)
   const { ino, isSubvolume } = found;
   const isDir = found.type === FileType.directory;
   if (isRmdir !== isDir) return isDir ? -Errno.EISDIR : -Errno.ENOTDIR;
-  if (isSubvolume) return -Errno.EPERM;
+  if (isSubvolume) return subvolumeRefusal(core);
   const index = needVictim(core, tree, dir, ino, name, isDir);
   if (index < 0 && index !== MISS) return index;
   if (!core.needRoom() || index === MISS || !hasDirectory) return MISS;
@@ -64,6 +64,16 @@ function remove(core: Core, dirNode: number, name: Uint8Array, isRmdir: boolean)
   removeName(core, tree, dir, index, ino, name, hash);
   core.writeBack.changed();
   return 0;
+}
+
+/** Why the subvolume in `found` cannot be removed, or MISS: one that holds something for that, as in Linux. */
+function subvolumeRefusal(core: Core): number {
+  if (found.isPlaceholder) return -Errno.EPERM;
+  const { tree, ino } = found;
+  if (!core.needInode(tree, ino, Mode.read, Mode.read)) return MISS;
+  const stale = core.findInode(tree, ino);
+  if (stale !== 0) return stale;
+  return inodeSize(core.items.view, core.items.start) > 0 ? -Errno.ENOTEMPTY : -Errno.EPERM;
 }
 
 /**
@@ -159,7 +169,7 @@ export function rename(
   targetName: Uint8Array,
   flags: number,
 ): number {
-  const error = core.beginChange();
+  const error = core.beginChange(sourceNode);
   if (error !== 0) return error;
   const isExchange = flags === RenameFlags.exchange;
   if (flags !== 0 && flags !== RenameFlags.noReplace && !isExchange) return -Errno.EINVAL;
@@ -167,7 +177,7 @@ export function rename(
   const badName = nameError(sourceName) || nameError(targetName);
   if (badName !== 0) return badName;
   const tree = core.treeOf(sourceNode);
-  if (core.treeOf(targetNode) !== tree) return -Errno.EXDEV;
+  if (core.treeOf(targetNode) !== tree) return core.isReadOnly(targetNode) ? -Errno.EROFS : -Errno.EXDEV;
   if (isExchange) return exchange(core, sourceNode, sourceName, targetNode, targetName);
   const sourceDir = core.inoOf(sourceNode);
   const targetDir = core.inoOf(targetNode);
@@ -180,7 +190,8 @@ export function rename(
   if (!findName(core, tree, sourceDir, sourceName, sourceHash)) return -Errno.ENOENT;
   const { ino, isSubvolume } = found;
   const isDir = found.type === FileType.directory;
-  if (isSubvolume) return -Errno.EXDEV;
+  // Not EXDEV: mv(1) would copy what is in it, and then delete all of it.
+  if (isSubvolume) return -Errno.EBUSY;
   const badTarget = directoryError(core, tree, targetDir);
   if (badTarget !== 0) return badTarget;
   const hasVictim = findName(core, tree, targetDir, targetName, targetHash);
@@ -290,7 +301,7 @@ function exchange(
   const one = { ...found };
   if (!findName(core, tree, otherDir, otherName, otherHash)) return -Errno.ENOENT;
   const other = { ...found };
-  if (one.isSubvolume || other.isSubvolume) return -Errno.EXDEV;
+  if (one.isSubvolume || other.isSubvolume) return -Errno.EBUSY;
   if (one.ino === other.ino) return 0;
   const isDir = (entry: typeof found): boolean => entry.type === FileType.directory;
   const hasMovedOne = needMoved(core, tree, one.ino, isDir(one), oneDir, otherDir);
@@ -343,7 +354,8 @@ function victimRefusal(
   flags: number,
 ): number {
   if ((flags & RenameFlags.noReplace) !== 0) return -Errno.EEXIST;
-  if (victimIsSubvolume) return -Errno.EXDEV;
+  // An empty one too, as in Linux.
+  if (victimIsSubvolume) return isDir ? -Errno.ENOTEMPTY : -Errno.EISDIR;
   if (victim === ino) return 0;
   if (isDir && !victimIsDir) return -Errno.ENOTDIR;
   return !isDir && victimIsDir ? -Errno.EISDIR : 0;

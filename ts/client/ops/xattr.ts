@@ -22,6 +22,7 @@ import { Mode } from '../../wire/message.ts';
 import { xattrCost } from '../../wire/space.ts';
 import type { Core } from '../core.ts';
 import { logInode } from '../file_writer.ts';
+import { isPlaceholderNode } from '../node_id.ts';
 import { MISS, XattrFlags } from '../operations.ts';
 import { ACCESS_ACL, DEFAULT_ACL, isAclName, isName } from './acl.ts';
 import { cutXattr, findXattr, putXattr, xattrName, xattrValue } from './xattr_items.ts';
@@ -51,6 +52,7 @@ function needXattrs(core: Core, tree: number, ino: number, mode: Mode): boolean 
 export function getxattr(core: Core, node: number, name: Uint8Array, target: Uint8Array): number {
   const error = core.begin();
   if (error !== 0) return error;
+  if (isPlaceholderNode(node)) return isStorable(name) ? -Errno.ENODATA : -Errno.EOPNOTSUPP;
   const tree = core.treeOf(node);
   const ino = core.inoOf(node);
   const hash = nameHash(name);
@@ -69,6 +71,7 @@ export function getxattr(core: Core, node: number, name: Uint8Array, target: Uin
 export function listxattr(core: Core, node: number, target: Uint8Array): number {
   const error = core.begin();
   if (error !== 0) return error;
+  if (isPlaceholderNode(node)) return 0;
   const tree = core.treeOf(node);
   const ino = core.inoOf(node);
   if (!needXattrs(core, tree, ino, Mode.read)) return MISS;
@@ -99,7 +102,7 @@ export function setxattr(
   value: Uint8Array,
   flags: number,
 ): number {
-  const error = core.beginChange();
+  const error = core.beginChange(node);
   if (error !== 0) return error;
   if (name.length === 0 || name.length > NAME_MAX) return -Errno.ERANGE;
   if (!isStorable(name)) return -Errno.EOPNOTSUPP;
@@ -190,7 +193,7 @@ function bucketBytes(core: Core, tree: number, ino: number, hash: number): numbe
 }
 
 export function removexattr(core: Core, node: number, name: Uint8Array): number {
-  const error = core.beginChange();
+  const error = core.beginChange(node);
   if (error !== 0) return error;
   if (!isStorable(name)) return -Errno.EOPNOTSUPP;
   const tree = core.treeOf(node);

@@ -47,6 +47,7 @@ impl Snapshot {
         let (Some(size), Some(end)) = (size, end) else {
             return Err(EngineError::refused(libc::EINVAL, format!("read of {len} bytes at {offset}")));
         };
+        self.subvolume(tree)?;
         let inode = self
             .find(tree, Key::new(ino, item_type::INODE_ITEM, 0))?
             .ok_or_else(|| EngineError::refused(libc::ENOENT, format!("tree {tree} has no inode {ino}")))?;

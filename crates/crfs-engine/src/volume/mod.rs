@@ -13,11 +13,13 @@ mod info;
 mod pages;
 mod repair;
 mod snapshot;
+mod subvolumes;
 
 pub use data::DataPage;
 pub use info::{Statfs, VolumeInfo, VolumeStats};
 pub use pages::ItemPage;
 pub use snapshot::Snapshot;
+pub use subvolumes::Subvolume;
 
 use crate::block_reader::{BlockReader, LogSink};
 use crate::change::cost::batch_cost;
@@ -33,6 +35,7 @@ use snapshot::{Published, Readers};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use subvolumes::Subvolumes;
 
 /// How long a batch that needs space waits for readers of older states to end.
 const READERS_WAIT: Duration = Duration::from_secs(2);
@@ -64,6 +67,7 @@ pub struct Volume {
     reader: Arc<BlockReader>,
     nodes: Arc<NodeCache>,
     readers: Arc<Readers>,
+    subvolumes: Arc<Subvolumes>,
     /// `None` when the volume was opened read-only.
     writer: Option<Mutex<Running>>,
     /// One commit at a time; holds the generation of the last durable one.
@@ -124,6 +128,7 @@ impl Volume {
             reader,
             nodes,
             readers,
+            subvolumes: Arc::new(Subvolumes::of(&root_infos)),
             writer,
             committing: Mutex::new(generation),
             durable: AtomicU64::new(generation),
@@ -138,7 +143,12 @@ impl Volume {
 
     /// The last applied state.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::take(&self.readers, &self.nodes, &self.reader)
+        Snapshot::take(&self.readers, &self.subvolumes, &self.nodes, &self.reader)
+    }
+
+    /// The subvolumes, the top one included, as long as the volume is open.
+    pub fn subvolumes(&self) -> impl Iterator<Item = &Subvolume> {
+        self.subvolumes.all()
     }
 
     /// Ids of the file trees that batches may change; empty when the volume is read-only.

@@ -2,7 +2,8 @@
 //! Item pages: the items of a range of keys, packed as docs/protocol.md lays down ("Item page").
 //!
 //! Clients see no disk address, no orphan items and no items of types they do not use. An extent that reaches over an end
-//! of the range is cut there: a grant of some bytes of a file brings those bytes' extents, wherever they begin.
+//! of the range is cut there: a grant of some bytes of a file brings those bytes' extents, wherever they begin. Entries of
+//! directories that lead to a subvolume tell whether it is there.
 
 use super::snapshot::Snapshot;
 use crate::error::Result;
@@ -24,6 +25,7 @@ impl Snapshot {
     /// Packs the items of `[start, end)` into a page of `bytes_max` bytes at most (one item may take more); what did not
     /// fit starts at `covered_end`.
     pub fn read_items(&self, tree: u64, start: Key, end: Key, bytes_max: usize) -> Result<ItemPage> {
+        self.subvolume(tree)?;
         let mut keys: Vec<(Key, usize)> = Vec::new();
         let mut data = Vec::new();
         let mut covered_end = end;
@@ -43,8 +45,12 @@ impl Snapshot {
                 }
                 let from = data.len();
                 data.extend_from_slice(item);
-                if key.kind == item_type::EXTENT_DATA {
-                    scrub(&mut data[from..], bytes_before(key, end));
+                match key.kind {
+                    item_type::EXTENT_DATA => scrub(&mut data[from..], bytes_before(key, end)),
+                    item_type::DIR_ITEM | item_type::DIR_INDEX => {
+                        self.subvolumes.mark_entries(tree, key.objectid, &mut data[from..]);
+                    }
+                    _ => {}
                 }
                 keys.push((key, item.len()));
             }

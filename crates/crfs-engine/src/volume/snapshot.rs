@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Frozen states of the volume for readers, and the count of who still holds which.
 
+use super::subvolumes::Subvolumes;
 use crate::block_reader::BlockReader;
 use crate::error::{EngineError, Result};
 use crate::transaction::Roots;
@@ -72,12 +73,14 @@ pub struct Snapshot {
     pub(super) state: Published,
     pub(super) nodes: Arc<NodeCache>,
     pub(super) reader: Arc<BlockReader>,
+    pub(super) subvolumes: Arc<Subvolumes>,
     readers: Arc<Readers>,
 }
 
 impl Snapshot {
     pub(super) fn take(
         readers: &Arc<Readers>,
+        subvolumes: &Arc<Subvolumes>,
         nodes: &Arc<NodeCache>,
         reader: &Arc<BlockReader>,
     ) -> Snapshot {
@@ -87,7 +90,13 @@ impl Snapshot {
             *inner.held.entry(state.generation).or_default() += 1;
             state
         };
-        Snapshot { state, nodes: Arc::clone(nodes), reader: Arc::clone(reader), readers: Arc::clone(readers) }
+        Snapshot {
+            state,
+            nodes: Arc::clone(nodes),
+            reader: Arc::clone(reader),
+            subvolumes: Arc::clone(subvolumes),
+            readers: Arc::clone(readers),
+        }
     }
 
     /// Generation of the transaction that was running when the snapshot was taken.
@@ -100,6 +109,14 @@ impl Snapshot {
             .roots
             .get(&id)
             .ok_or_else(|| EngineError::refused(libc::ENOENT, format!("there is no tree {id}")))
+    }
+
+    /// The tree of a subvolume, which is all that clients may read.
+    pub(super) fn subvolume(&self, id: u64) -> Result<&Tree> {
+        if self.subvolumes.has(id) {
+            return self.tree(id);
+        }
+        Err(EngineError::refused(libc::ENOENT, format!("there is no subvolume {id}")))
     }
 
     /// Ids of all trees.
