@@ -7,6 +7,7 @@ use super::Running;
 use crate::change::cost::SECTOR;
 use crate::error::{EngineError, Result};
 use crate::space::Purpose;
+use crfs_disk::verify::is_fs_tree;
 use crfs_disk::{Header, objectid};
 
 /// Changed nodes that wait for a commit at most; a full buffer makes the volume commit.
@@ -57,7 +58,9 @@ impl Running {
         let space = Header::leaf_space(self.superblock.nodesize as usize) as u64;
         let items = (dirty + copied) * BLOCK_ITEM_BYTES + extents * DATA_ITEM_BYTES;
         let split = items.div_ceil(space / 2) * 2;
-        dirty + copied + copied / 32 + split + EVERY_COMMIT_NODES
+        // Each changed subvolume has its root item in a leaf of the root tree, perhaps one of its own.
+        let roots = self.roots.values().filter(|tree| is_fs_tree(tree.id) && tree.is_dirty()).count() as u64;
+        dirty + copied + copied / 32 + split + roots + EVERY_COMMIT_NODES
     }
 
     fn tree_nodes(&self, tree: u64) -> u64 {

@@ -69,8 +69,8 @@ const LOCATION_OFFSET: usize = 9;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crfs_disk::{Key, objectid};
     use crfs_disk::dir::DirEntry;
+    use crfs_disk::{Key, objectid};
 
     fn entry(location: Key, name: &[u8]) -> Vec<u8> {
         let mut item = Vec::new();
@@ -81,10 +81,8 @@ mod tests {
     #[test]
     fn only_the_entry_that_the_subvolume_names_leads_to_it() {
         let place = Some(Place { parent: 5, dir: 300, name: b"one".to_vec() });
-        let subvolumes = Subvolumes(BTreeMap::from([(
-            260,
-            Subvolume { tree: 260, read_only: false, place },
-        )]));
+        let subvolumes =
+            Subvolumes(BTreeMap::from([(260, Subvolume { tree: 260, read_only: false, place })]));
         let leads = |tree, dir, child, name: &[u8]| {
             let other = entry(Key::new(301, item_type::INODE_ITEM, 0), b"file");
             let mut item = [other.clone(), entry(Key::new(child, item_type::ROOT_ITEM, 7), name)].concat();
