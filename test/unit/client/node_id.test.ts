@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Numbers of inodes and placeholders: each its own, both ways, within what a double holds exactly.
 
 import { expect, test } from 'vitest';
 import {

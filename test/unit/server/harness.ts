@@ -35,8 +35,14 @@ export class TestServer {
   readonly server: Server;
   #started: Promise<void> | null = null;
 
-  constructor(options: Partial<ServerOptions> = {}, volume: Partial<MemoryVolumeOptions> = {}) {
+  /** @param fill - is given the volume before the server opens it. */
+  constructor(
+    options: Partial<ServerOptions> = {},
+    volume: Partial<MemoryVolumeOptions> = {},
+    fill: (volume: MemoryVolume) => void = () => {},
+  ) {
     this.volume = new MemoryVolume({ crc32c, ...volume });
+    fill(this.volume);
     this.server = new Server({
       volume: this.volume,
       clock: this.clock,

@@ -91,7 +91,39 @@ test('an acquire brings grants, pages, space and numbers together', async () => 
     inodeRun: null,
     data: [],
     openElsewhere: [],
+    subvolumes: [],
   });
+});
+
+test('a session hears once of each subvolume, and changes nothing in one that is read-only', async () => {
+  const test = new TestServer({}, {}, (volume) => {
+    volume.addTree(256, { parentTree: 5, parentDir: 300 });
+    volume.addTree(257, { parentTree: 256, parentDir: 256, readOnly: true });
+  });
+  const client = await test.mount();
+  const of = (tree: number, mode: Mode): Want => ({ ...want(256, 257, mode), tree });
+  const told = async (...wants: Want[]): Promise<unknown> => (await client.acquire(wants)).fields.subvolumes;
+  expect(await told(of(256, write), of(5, read), of(256, read))).toEqual([
+    { tree: 256, isReadOnly: false, parentTree: 5, parentDir: 300 },
+    { tree: 5, isReadOnly: false, parentTree: 0, parentDir: 0 },
+  ]);
+  expect(await told(of(256, read), of(257, read))).toEqual([
+    { tree: 257, isReadOnly: true, parentTree: 256, parentDir: 256 },
+  ]);
+  await expect(told(of(5, read), of(258, read))).rejects.toMatchObject({ code: 'ENOENT' });
+  await expect(told(of(257, write))).rejects.toMatchObject({ code: 'EROFS' });
+  const inodesWanted = { tree: 257, count: 10 };
+  await expect(client.acquire([], { inodesWanted })).rejects.toMatchObject({ code: 'EROFS' });
+  const log = new ChangeLog();
+  log.newInode(257, 300, 0o100644, 0, 0, 0, 1, 0, Buffer.alloc(0));
+  expect((await client.batch(log)).refused).toMatchObject({ index: 0, errno: Errno.EROFS });
+  // In one that is not, numbers begin anew.
+  const { fields } = await client.acquire([], { inodesWanted: { tree: 256, count: 10 } });
+  expect(fields.inodeRun).toEqual({ tree: 256, first: 257, count: 10 });
+
+  const reader = await test.mount('/', true);
+  const { subvolumes } = (await reader.acquire([of(5, read)])).fields;
+  expect(subvolumes).toEqual([{ tree: 5, isReadOnly: true, parentTree: 0, parentDir: 0 }]);
 });
 
 test('a derived key alone brings the inode item', async () => {

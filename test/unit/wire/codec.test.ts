@@ -81,6 +81,7 @@ const replies: {
     inodeRun: null,
     data: [{ tree: 5, ino: 257, offset: 0, length: 9 }],
     openElsewhere: [{ tree: 5, ino: 258 }],
+    subvolumes: [{ tree: 257, isReadOnly: true, parentTree: 5, parentDir: 256 }],
   },
   revoke: null,
   release: null,
