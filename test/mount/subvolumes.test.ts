@@ -77,7 +77,8 @@ const PLAIN = `
   subvolume dir/two/inner/deep/three
   subvolume sealed
   subvolume empty
-  for at in one dir/two dir/two/inner dir/two/inner/deep/three sealed; do
+  subvolume dead
+  for at in one dir/two dir/two/inner dir/two/inner/deep/three sealed dead; do
     mkdir $at/tree; "$1" $at/tree --seed 7 --entries 120 --special
     echo "in $at" > $at/name
     head -c 300000 /dev/urandom > $at/data
@@ -86,6 +87,8 @@ const PLAIN = `
   done
   btrfs property set -ts sealed ro true
   sync
+  # Perhaps Linux has no time to take it apart before it is unmounted.
+  btrfs subvolume delete dead > /dev/null
 `;
 
 const CHANGES = `

@@ -15,6 +15,7 @@
 // Node 1, which no inode has, is the root of the mount, whatever directory that is.
 
 import { FIRST_SUBVOLUME_TREE, FS_TREE } from '../item/key.ts';
+import { INODE_GIVEN_MAX } from '../util/limits.ts';
 
 /** The kernel's number of the root of every mount. */
 export const ROOT_NODE = 1;
@@ -22,7 +23,7 @@ export const ROOT_NODE = 1;
 const TREE_UNIT = 2 ** 36;
 const FIRST_FOLDED = FIRST_SUBVOLUME_TREE - 1;
 const FOLDED_TREES = 2 ** 17 - 1;
-const FIRST_PLACEHOLDER = TREE_UNIT - 2 ** 17;
+const FIRST_PLACEHOLDER = INODE_GIVEN_MAX + 1;
 
 /** Numbers from here on, 2^36 of them, are no inode's: the kernel channel has uses for them. */
 export const FIRST_SPARE_NODE: number = FOLDED_TREES * TREE_UNIT;

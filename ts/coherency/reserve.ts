@@ -7,7 +7,7 @@
 // session may remember an inode that is gone. A session's credit is
 // what the volume promised for it, less what its applied batches cost; the volume counts the sum in the same way.
 
-import { INODE_NUMBER_MAX, INODE_RUN_MAX, SPACE_KEPT_BYTES } from '../util/limits.ts';
+import { INODE_GIVEN_MAX, INODE_RUN_MAX, SPACE_KEPT_BYTES } from '../util/limits.ts';
 import type { InodeRun } from '../wire/message.ts';
 
 interface OwnedRun {
@@ -43,7 +43,7 @@ export class InodeRuns {
   /** Gives a run; null when the numbers are used up. */
   take(session: number, tree: number, count: number): InodeRun | null {
     const first = this.next(tree);
-    const end = Math.min(first + Math.min(count, INODE_RUN_MAX), INODE_NUMBER_MAX + 1);
+    const end = Math.min(first + Math.min(count, INODE_RUN_MAX), INODE_GIVEN_MAX + 1);
     if (end <= first) return null;
     this.#next.set(tree, end);
     const runs = this.#runs.get(tree) ?? [];

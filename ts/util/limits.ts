@@ -96,8 +96,10 @@ export const WIDE_INODES_MAX = 16_384;
 export const WRITER_MS = 10_000;
 /** Inode numbers handed out at once at most. A client asks for the next run before this one is used up. */
 export const INODE_RUN_MAX = 65_536;
-/** Highest inode number that is given out: they stay exact in a double, with room for the ranges' ends. */
+/** Highest inode number that a range may name: they stay exact in a double, with room for the ranges' ends. */
 export const INODE_NUMBER_MAX = 0xffff_ffff_ffff;
+/** Highest inode number that is given out: the last one that has an st_ino (client/node_id.ts). */
+export const INODE_GIVEN_MAX: number = 2 ** 36 - 2 ** 17 - 1;
 
 // ---- Batches ----
 

@@ -3,7 +3,7 @@
 
 import { expect, test } from 'vitest';
 import { InodeRuns, SpaceCredits } from '../../../ts/coherency/reserve.ts';
-import { INODE_NUMBER_MAX, SPACE_KEPT_BYTES } from '../../../ts/util/limits.ts';
+import { INODE_GIVEN_MAX, SPACE_KEPT_BYTES } from '../../../ts/util/limits.ts';
 
 test('runs follow each other from the mark, a tree apart from the other', () => {
   const runs = new InodeRuns();
@@ -48,8 +48,8 @@ test('numbers that another session may remember are not given again', () => {
 
 test('numbers end below the highest', () => {
   const runs = new InodeRuns();
-  runs.open(5, INODE_NUMBER_MAX - 3);
-  expect(runs.take(1, 5, 10)).toEqual({ tree: 5, first: INODE_NUMBER_MAX - 2, count: 3 });
+  runs.open(5, INODE_GIVEN_MAX - 3);
+  expect(runs.take(1, 5, 10)).toEqual({ tree: 5, first: INODE_GIVEN_MAX - 2, count: 3 });
   expect(runs.take(1, 5, 10)).toBe(null);
 });
 
