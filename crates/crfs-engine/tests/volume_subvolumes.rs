@@ -131,6 +131,41 @@ fn image_of(volume: &Volume, trees: &[u64], ino: u64, content: impl Fn(u64) -> V
     }
 }
 
+#[test]
+fn nameless_inodes_wait_in_their_own_subvolume() {
+    let image = made_by_linux();
+    let volume = image.open();
+    let one = trees(&volume)["one"];
+    let mut builder = Builder::default();
+    // The same number: in one tree with a name, in the other without.
+    add_file(&mut builder, TREE, 1000, b"named", b"stays");
+    builder.push(&Change::NewInode(NewInode {
+        tree: one,
+        ino: 1000,
+        mode: 0o100644,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        time: at(10),
+        target: b"",
+    }));
+    apply(&volume, &builder);
+    volume.commit().unwrap();
+    drop(volume);
+    image.check();
+    let volume = image.open();
+    let orphans = |tree| volume.orphans(tree, 0, 10).unwrap();
+    assert_eq!((orphans(TREE), orphans(one)), (vec![], vec![1000]));
+    for tree in [TREE, one] {
+        assert_eq!(volume.finish_deletes(tree, 0, 100, |_| false).unwrap().next, None);
+    }
+    let inode = |tree| volume.snapshot().find(tree, Key::new(1000, item_type::INODE_ITEM, 0)).unwrap();
+    assert_eq!((inode(TREE).is_some(), inode(one)), (true, None));
+    volume.commit().unwrap();
+    drop(volume);
+    image.check();
+}
+
 /// Name, tree and the location's offset of each entry of a tree that leads to a subvolume, as clients see it.
 fn marks(volume: &Volume, tree: u64) -> Vec<(String, u64, u64)> {
     let snapshot = volume.snapshot();
