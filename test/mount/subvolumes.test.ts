@@ -244,6 +244,8 @@ test('snapshots are served as they are; of subvolumes that they do not contain t
   expect(await shell('cat one/name one/third/name one/nested/name; ls -A second/nested', mountPoint)).toBe(
     'after\nbefore\nnested\n',
   );
+  // Whoever is not the owner goes by the ACL, of which there is none.
+  expect(await shell('setpriv --reuid 99 --regid 99 --clear-groups ls -A first/nested', mountPoint)).toBe('');
   expect(await shell('cd -P first/nested/..; stat -c %u:%g . nested; cat name', mountPoint)).toBe(
     '12:34\n12:34\nfirst\n',
   );
