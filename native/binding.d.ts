@@ -32,7 +32,7 @@ export declare class FuseChannel {
   notifyName(ticket: number, parent: number, name: Uint8Array, expire: boolean): void
   /** Queues INC_EPOCH. */
   notifyEpoch(ticket: number): void
-  /** Starts umount2 with `flags` on a thread of its own; it completes like a notification. */
+  /** Starts to unmount with the flags of umount2 on a thread of its own; it completes like a notification. */
   unmount(ticket: number, flags: number): void
   /** Returns what completed since the last call: ticket and errno alternate. */
   completions(): Array<number>
@@ -217,6 +217,9 @@ export interface NativeVolumeStats {
   copiesFailed: number
 }
 
+/** Gives a mount, of whatever process, other generic flags. Waits for requests to be answered: never call it where they are. */
+export declare function remount(target: string, flags: Array<string>): void
+
 /**
  * Replaces this process by `program` with `arguments`: the same number, environment, directory, and standard input and
  * output. Returns only with an error.
@@ -225,3 +228,9 @@ export declare function replaceProcess(program: string, arguments: Array<string>
 
 /** Puts the crc32c of each 4 KiB sector of `data` into `target`; a last partial sector counts as padded with zeros. */
 export declare function sectorChecksums(data: Uint8Array, target: Uint32Array): void
+
+/**
+ * Sends `message` as one datagram to the socket at `path`. It never waits: whoever reads the log may at that moment
+ * wait for this very process. Fails if nobody listens there, or if the receiver is behind.
+ */
+export declare function sendDatagram(path: string, message: Uint8Array): void

@@ -48,9 +48,16 @@ pub struct FuseChannel {
     polls: Vec<Poll>,
 }
 
-/// The message starts with the errno's number, which the driver takes off again.
+/// The message starts with the errno's number, and a `!` if this machine cannot mount at all; the driver takes both off.
 fn to_js(error: FuseError) -> Error {
-    Error::new(Status::GenericFailure, format!("{} {error}", error.errno()))
+    let mark = if error.is_of_the_system() { "!" } else { "" };
+    Error::new(Status::GenericFailure, format!("{}{mark} {error}", error.errno()))
+}
+
+/// Gives a mount, of whatever process, other generic flags. Waits for requests to be answered: never call it where they are.
+#[napi]
+pub fn remount(target: String, flags: Vec<String>) -> Result<()> {
+    crfs_fuse::mount::remount(&PathBuf::from(target), &flags).map_err(to_js)
 }
 
 #[napi]
@@ -69,7 +76,7 @@ impl FuseChannel {
         let (channel, session, connection) = Channel::mount(&options).map_err(to_js)?;
         let notifier = Notifier::start(channel.share_fd()).map_err(|error| {
             // Lazy, because nobody will answer requests.
-            let _ = crfs_fuse::mount::unmount(&connection.target, libc::MNT_DETACH);
+            let _ = connection.unmount(libc::MNT_DETACH);
             to_js(error)
         })?;
         Ok(Self { channel, session, connection, notifier, region, meta, replies, table, polls: Vec::new() })
@@ -171,10 +178,10 @@ impl FuseChannel {
         self.notifier.send(ticket, Note::IncEpoch).map_err(to_js)
     }
 
-    /// Starts umount2 with `flags` on a thread of its own; it completes like a notification.
+    /// Starts to unmount with the flags of umount2 on a thread of its own; it completes like a notification.
     #[napi]
     pub fn unmount(&self, ticket: u32, flags: i32) -> Result<()> {
-        self.notifier.unmount(ticket, self.connection.target.clone(), flags).map_err(to_js)
+        self.notifier.unmount(ticket, self.connection.clone(), flags).map_err(to_js)
     }
 
     /// Returns what completed since the last call: ticket and errno alternate.

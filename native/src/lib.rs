@@ -8,4 +8,5 @@ mod fuse;
 mod jobs;
 mod poll;
 mod process;
+mod syslog;
 mod volume;

@@ -21,6 +21,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   mandoc: 'mandoc',
   zsh: 'zsh',
   fish: 'fish',
+  fusermount3: 'fuse3',
   modprobe: 'kmod',
   sshfs: 'sshfs',
   ssh: 'openssh-client',
@@ -45,6 +46,7 @@ export const TEST_COMMANDS: readonly string[] = [
   'mandoc',
   'zsh',
   'fish',
+  'fusermount3',
 ];
 
 /** What the acceptance runs call beyond that. */

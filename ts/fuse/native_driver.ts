@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// The driver over the addon's `FuseChannel` (native/src/fuse.rs, crates/crfs-fuse): the default on Linux, as root.
+// The driver over the addon's `FuseChannel` (native/src/fuse.rs, crates/crfs-fuse): the default on Linux.
 //
 // The event loop calls `serve` while requests wait. One native call writes the replies of the last burst and reads
 // the next one. After a few milliseconds of continuous work it returns to the loop, which calls again after the
@@ -24,7 +24,7 @@ export interface NativeDriverOptions {
   readonly target: string;
   /** Generic mount flags as mount(8) writes them: ro, nosuid, noatime and so on. */
   readonly flags: readonly string[];
-  /** Whether other users than root may enter. */
+  /** Whether other users than the one who mounts may enter. */
   readonly allowOther: boolean;
   /** Whether other clients want what this one holds. */
   readonly isContended?: () => boolean;
@@ -35,26 +35,43 @@ export interface NativeDriverOptions {
 /** A failure to mount: `errno` is positive. */
 export class MountError extends Error {
   readonly errno: number;
-  constructor(message: string, errno: number) {
+  /** Nothing can be mounted on this machine: it lacks something, or its kernel is not one that we know. */
+  readonly isOfTheSystem: boolean;
+  constructor(message: string, errno: number, isOfTheSystem: boolean) {
     super(message);
     this.name = 'MountError';
     this.errno = errno;
+    this.isOfTheSystem = isOfTheSystem;
   }
 }
 
 /** MNT_FORCE and MNT_DETACH of umount2(2). Force is lazy too, so that it never ends half-way with EBUSY. */
 const UNMOUNT_FLAGS: Record<UnmountMode, number> = { plain: 0, lazy: 2, force: 3 };
 
-/** What the channel threw starts with the errno's number. */
+/** What the channel threw starts with the errno's number, with `!` behind it if it is of the system. */
 function mountError(error: unknown): MountError {
   const message = error instanceof Error ? error.message : String(error);
-  const match = /^(\d+) (.*)$/s.exec(message);
-  return match === null ? new MountError(message, Errno.EIO) : new MountError(match[2]!, Number(match[1]));
+  const match = /^(\d+)(!?) (.*)$/s.exec(message);
+  if (match === null) return new MountError(message, Errno.EIO, false);
+  return new MountError(match[3]!, Number(match[1]), match[2] === '!');
 }
 
 /** Mounts and returns the driver; nothing is served before `start`. @throws MountError */
 export function mountNative(options: NativeDriverOptions): NativeDriver {
   return new NativeDriver(options);
+}
+
+/**
+ * Gives the mount on `target`, which another process serves, the generic `flags`, all that it is to have.
+ *
+ * @throws MountError - EBUSY: it cannot be read-only while files are open for writing
+ */
+export function remountNative(target: string, flags: readonly string[]): void {
+  try {
+    native.remount(target, [...flags]);
+  } catch (error) {
+    throw mountError(error);
+  }
 }
 
 export class NativeDriver implements FuseDriver {
@@ -228,9 +245,14 @@ export class NativeDriver implements FuseDriver {
   }
 
   abort(): void {
-    if (this.ended || this.channel.abort()) return;
-    // Without fusectl in /sys a forced unmount does the same; nobody needs its outcome.
+    if (this.tryAbort()) return;
+    // Without fusectl in /sys a forced unmount does the same for root; nobody needs its outcome.
     void this.unmount('force');
+  }
+
+  /** Ends the connection, if /sys/fs/fuse/connections is there for it. */
+  tryAbort(): boolean {
+    return this.ended || this.channel.abort();
   }
 
   close(): void {

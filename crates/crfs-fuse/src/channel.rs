@@ -82,7 +82,7 @@ impl Channel {
             Ok(session) => Ok((channel, session, connection)),
             Err(error) => {
                 // Lazy, because nobody will answer; the descriptor's end aborts the rest.
-                let _ = mount::unmount(&connection.target, libc::MNT_DETACH);
+                let _ = connection.unmount(libc::MNT_DETACH);
                 Err(error)
             }
         }

@@ -13,6 +13,11 @@ pub type Result<T> = std::result::Result<T, FuseError>;
 pub enum FuseError {
     #[error("cannot open /dev/fuse: {0} (is the fuse kernel module loaded?)")]
     OpenDevice(io::Error),
+    #[error("cannot run fusermount3: {0} (users other than root need it to mount: Debian's package fuse3)")]
+    NoHelper(io::Error),
+    /// In the words of fusermount3.
+    #[error("{0}")]
+    Refused(String),
     #[error("cannot mount on {target}: {cause}")]
     Mount { target: String, cause: io::Error },
     #[error("mount point {target}: {cause}")]
@@ -34,13 +39,27 @@ pub enum FuseError {
 }
 
 impl FuseError {
+    /// Whether this machine cannot mount anything: it lacks something, or its kernel is not what we know.
+    pub fn is_of_the_system(&self) -> bool {
+        matches!(
+            self,
+            Self::OpenDevice(_)
+                | Self::NoHelper(_)
+                | Self::TooOld { .. }
+                | Self::Handshake(_)
+                | Self::Io { .. }
+        )
+    }
+
     /// The Linux error number that a caller of mount(8) or of the addon sees.
     pub fn errno(&self) -> i32 {
         match self {
             Self::OpenDevice(cause)
+            | Self::NoHelper(cause)
             | Self::Mount { cause, .. }
             | Self::MountPoint { cause, .. }
             | Self::Io { cause, .. } => cause.raw_os_error().unwrap_or(libc::EIO),
+            Self::Refused(_) => libc::EPERM,
             Self::UnknownFlag(_) | Self::Nul | Self::ReplyTable(_) => libc::EINVAL,
             Self::TooOld { .. } => libc::EPROTONOSUPPORT,
             Self::Handshake(_) => libc::EPROTO,

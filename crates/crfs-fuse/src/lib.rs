@@ -9,7 +9,7 @@
 //! - **The answering thread never writes a notification.** The kernel takes page locks and directory locks for it that
 //!   an unanswered request may hold; `notify::Notifier` has threads of its own for that.
 //!
-//! Left out: `fusermount3` (mounting needs root), splice, io_uring and cloned descriptors, which measured no gain.
+//! Left out: splice, io_uring and cloned descriptors, which measured no gain.
 //! A thread that drops the kernel's caches when a lease runs out belongs beside `Notifier`: its handle is `Clone` and
 //! usable from any thread, and one `Note::IncEpoch` makes every cached name ask again.
 
@@ -20,6 +20,7 @@ mod bytes;
 mod cached;
 pub mod channel;
 pub mod error;
+mod fusermount;
 pub mod init;
 pub mod mount;
 pub mod notify;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! mount(2), umount2(2) and the places in /sys that belong to one FUSE connection.
 //!
+//! Root mounts here; for anybody else fusermount3 does (`fusermount.rs`), and unmounts what it has mounted.
+//!
 //! Nothing here looks at the mounted directory itself: that would be a request to ourselves. The device number comes
 //! from /proc/self/mountinfo. `unmount` may wait for requests that we must answer (dirty mmap pages), so it is never
 //! called by the answering thread; `Notifier::unmount` runs it on a thread of its own.
@@ -14,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use crate::abi::MAX_WRITE_BYTES;
 use crate::error::{FuseError, Result};
+use crate::fusermount;
 use crate::init::MAX_READAHEAD_BYTES;
 
 /// What to mount, where and how.
@@ -34,6 +37,8 @@ pub struct Connection {
     pub target: PathBuf,
     major: u32,
     minor: u32,
+    /// Mounted by fusermount3, which alone can unmount it.
+    is_user_mount: bool,
 }
 
 /// Opens /dev/fuse and mounts it. The kernel's INIT request waits in the returned descriptor.
@@ -45,26 +50,39 @@ pub fn mount(options: &MountOptions) -> Result<(OwnedFd, Connection)> {
         return Err(point(io::Error::from_raw_os_error(libc::ENOTDIR)));
     }
     let flags = mount_flags(&options.flags)?;
-    let device = open_device()?;
-    let source = CString::new(options.source.as_str()).map_err(|_| FuseError::Nul)?;
-    let point_name = CString::new(target.as_os_str().as_bytes()).map_err(|_| FuseError::Nul)?;
-    let data =
-        CString::new(mount_data(device.as_raw_fd(), options.allow_other)).map_err(|_| FuseError::Nul)?;
-    // SAFETY: all four pointers are NUL-terminated strings that outlive the call.
-    let failed = unsafe {
-        libc::mount(source.as_ptr(), point_name.as_ptr(), c"fuse.crfs".as_ptr(), flags, data.as_ptr().cast())
+    // SAFETY: always succeeds.
+    let is_user_mount = unsafe { libc::geteuid() } != 0;
+    let data = mount_data(options.allow_other);
+    let device = if is_user_mount {
+        fusermount::mount(&options.source, &target, &options.flags, &data)?
+    } else {
+        mount_as_root(&options.source, &target, flags, &data)?
     };
-    if failed != 0 {
-        return Err(FuseError::Mount { target: at, cause: io::Error::last_os_error() });
-    }
     match find_device(&target) {
-        Ok((major, minor)) => Ok((device, Connection { target, major, minor })),
+        Ok((major, minor)) => Ok((device, Connection { target, major, minor, is_user_mount })),
         Err(error) => {
             // Nobody answers yet: only a lazy unmount is sure to return.
-            let _ = unmount(&target, libc::MNT_DETACH);
+            let _ = Connection { target, major: 0, minor: 0, is_user_mount }.unmount(libc::MNT_DETACH);
             Err(error)
         }
     }
+}
+
+fn mount_as_root(source: &str, target: &Path, flags: libc::c_ulong, data: &str) -> Result<OwnedFd> {
+    let device = open_device()?;
+    let source = CString::new(source).map_err(|_| FuseError::Nul)?;
+    let point = CString::new(target.as_os_str().as_bytes()).map_err(|_| FuseError::Nul)?;
+    let all = format!("fd={},rootmode=40000,user_id=0,group_id=0,{data}", device.as_raw_fd());
+    let all = CString::new(all).map_err(|_| FuseError::Nul)?;
+    // SAFETY: all four pointers are NUL-terminated strings that outlive the call.
+    let failed = unsafe {
+        libc::mount(source.as_ptr(), point.as_ptr(), c"fuse.crfs".as_ptr(), flags, all.as_ptr().cast())
+    };
+    if failed != 0 {
+        let cause = io::Error::last_os_error();
+        return Err(FuseError::Mount { target: target.display().to_string(), cause });
+    }
+    Ok(device)
 }
 
 fn open_device() -> Result<OwnedFd> {
@@ -77,13 +95,25 @@ fn open_device() -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Gives the mount on `target` other generic flags, all of them: one that is not named is cleared. Waits until what was
+/// written through mmap has been taken. EBUSY: to be read-only while files are open for writing.
+pub fn remount(target: &Path, flags: &[String]) -> Result<()> {
+    let flags = mount_flags(flags)? | libc::MS_REMOUNT;
+    let name = CString::new(target.as_os_str().as_bytes()).map_err(|_| FuseError::Nul)?;
+    let none = std::ptr::null();
+    // SAFETY: a NUL-terminated path that outlives the call; the kernel ignores what is null in a remount.
+    if unsafe { libc::mount(none, name.as_ptr(), none, flags, none.cast()) } != 0 {
+        let cause = io::Error::last_os_error();
+        return Err(FuseError::Mount { target: target.display().to_string(), cause });
+    }
+    Ok(())
+}
+
 /// The options that the fuse file system itself reads. `default_permissions` always: the kernel checks modes and
 /// owners also for names it has cached, and we need not see the caller's groups.
-fn mount_data(fd: i32, allow_other: bool) -> String {
+fn mount_data(allow_other: bool) -> String {
     let others = if allow_other { ",allow_other" } else { "" };
-    format!(
-        "fd={fd},rootmode=40000,user_id=0,group_id=0,max_read={MAX_WRITE_BYTES},default_permissions{others}"
-    )
+    format!("max_read={MAX_WRITE_BYTES},default_permissions{others}")
 }
 
 /// Translates the names that mount(8) uses. The names of the defaults clear what an earlier name set.
@@ -165,15 +195,29 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// umount2(2) with `flags` (MNT_DETACH, MNT_FORCE or 0). May wait for requests to be answered.
-pub fn unmount(target: &Path, flags: libc::c_int) -> io::Result<()> {
-    let name = CString::new(target.as_os_str().as_bytes())?;
-    // SAFETY: a NUL-terminated path that outlives the call.
-    let failed = unsafe { libc::umount2(name.as_ptr(), flags | libc::UMOUNT_NOFOLLOW) };
-    if failed != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
 impl Connection {
+    /// One that is not there, for tests.
+    #[cfg(test)]
+    pub fn of_root(target: &str) -> Self {
+        Self { target: target.into(), major: 0, minor: 0, is_user_mount: false }
+    }
+
+    /// umount2(2) with `flags` (MNT_DETACH, MNT_FORCE or 0). May wait for requests to be answered.
+    pub fn unmount(&self, flags: libc::c_int) -> io::Result<()> {
+        if self.is_user_mount {
+            if flags & libc::MNT_FORCE != 0 {
+                // What MNT_FORCE does before it unmounts. Where /sys has no place for it the connection goes on until
+                // its descriptor is closed.
+                let _ = self.abort();
+            }
+            return fusermount::unmount(&self.target, flags & libc::MNT_DETACH != 0);
+        }
+        let name = CString::new(self.target.as_os_str().as_bytes())?;
+        // SAFETY: a NUL-terminated path that outlives the call.
+        let failed = unsafe { libc::umount2(name.as_ptr(), flags | libc::UMOUNT_NOFOLLOW) };
+        if failed != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
     /// Raises the device's read-ahead to what the handshake allows: the kernel's default of 128 KiB would cut every
     /// sequential read into eighths. Fails where /sys is read-only; reads are then only smaller.
     pub fn raise_readahead(&self) -> io::Result<()> {

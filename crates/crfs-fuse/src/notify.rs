@@ -14,14 +14,13 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 
 use crate::abi::{OUT_HEADER_BYTES, notify};
 use crate::channel::{out_header, write_once};
 use crate::error::{FuseError, Result};
-use crate::mount;
+use crate::mount::Connection;
 use crate::test_faults::{ANSWERING_THREAD_NOTIFIES, ONE_NOTIFIER, is_planted};
 
 /// Threads for names, and as many again for inodes. The load is small; what counts is that a few blocked ones leave
@@ -138,10 +137,10 @@ impl Notifier {
         Ok(())
     }
 
-    /// umount2(2) on a thread of its own, because it may wait for requests to be answered.
-    pub fn unmount(&self, ticket: u32, target: PathBuf, flags: libc::c_int) -> Result<()> {
+    /// Unmounts on a thread of its own, because that may wait for requests to be answered.
+    pub fn unmount(&self, ticket: u32, connection: Connection, flags: libc::c_int) -> Result<()> {
         self.spawn(move |shared| {
-            let errno = match mount::unmount(&target, flags) {
+            let errno = match connection.unmount(flags) {
                 Ok(()) => 0,
                 Err(cause) => cause.raw_os_error().unwrap_or(libc::EIO),
             };
@@ -346,7 +345,7 @@ mod tests {
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
         notifier.send(4, Note::IncEpoch).unwrap();
         assert_eq!(collect_tickets(&notifier, 1), [Completion { ticket: 4, errno: libc::EPIPE }]);
-        notifier.unmount(5, PathBuf::from("/nonexistent"), 0).unwrap();
+        notifier.unmount(5, Connection::of_root("/nonexistent"), 0).unwrap();
         assert_eq!(collect_tickets(&notifier, 1), [Completion { ticket: 5, errno: libc::ENOENT }]);
         notifier.shutdown();
     }
