@@ -65,7 +65,7 @@ module.exports = {
     only(
       'addon-behind-adapters',
       { path: '^native/' },
-      '^ts/store/native_volume\\.ts$|^ts/fuse/native_driver\\.ts$|^ts/sys/(system_call|v8_options)\\.ts$|^ts/cli/(image|native_checksums)\\.ts$',
+      '^ts/store/native_volume\\.ts$|^ts/fuse/native_driver\\.ts$|^ts/sys/(datagram|system_call|v8_options)\\.ts$|^ts/cli/(image|native_checksums)\\.ts$',
     ),
   ],
   options: {

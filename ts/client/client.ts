@@ -14,6 +14,7 @@ import type { Crc32c } from '../util/crc32c.ts';
 import type { DurationReport } from '../util/durations.ts';
 import { Errno } from '../util/errno.ts';
 import { ConnectionError, errorText, FsError } from '../util/errors.ts';
+import type { Log } from '../util/log.ts';
 import type { TreeRange } from '../util/range.ts';
 import type { MessageCounters } from '../wire/counters.ts';
 import { type GreetingReply, Mode, PROTOCOL_VERSION } from '../wire/message.ts';
@@ -64,7 +65,7 @@ export interface ClientOptions {
   readonly onLost?: (losses: Losses, given: Promise<void>) => void;
   readonly counters?: MessageCounters;
   /** One line for people. */
-  readonly log: (line: string) => void;
+  readonly log: Log;
   /** The session ended without `close`: by the connection, the server or a broken rule. */
   readonly onEnded?: (cause: ConnectionError) => void;
 }
@@ -189,6 +190,7 @@ export class Client {
       onRefused: (batch, refusal) => {
         options.log(
           `the server refused change ${refusal.index} of batch ${batch.number}: ${refusal.text} (errno ${refusal.errno})`,
+          'error',
         );
         return new RefusalFilter(
           batch,
@@ -268,7 +270,7 @@ export class Client {
   /** The grants may be gone, or soon will be: operations wait, and the kernel must ask. */
   #onLapse(): void {
     const core = this.#core;
-    this.#options.log('the server has not answered for most of a lease: operations wait');
+    this.#options.log('the server has not answered for most of a lease: operations wait', 'warning');
     const held: TreeRange[] = [];
     core.held.forEach((tree, start, end) => {
       held.push({ tree, start, end });
@@ -323,7 +325,7 @@ export class Client {
       core.forgetNextIndex(node);
     }
     for (const { tree, dir, name } of losses.names) core.kernel.dropName(core.nodeOf(tree, dir), name);
-    this.#options.log(`${losses.changes} changes were lost with it`);
+    this.#options.log(`${losses.changes} changes were lost with it`, 'error');
     const ranges = lostRanges(
       losses,
       (node) => core.treeOf(node),
@@ -331,6 +333,11 @@ export class Client {
     );
     const given = this.#giver.giveLost(ranges);
     this.#options.onLost?.(losses, given);
+  }
+
+  /** Refuses changes with EROFS from now on, or no more. A session that was opened read-only cannot write. */
+  setReadOnly(readOnly: boolean): void {
+    this.#core.readOnly = readOnly || this.#options.readOnly === true;
   }
 
   /** Makes every change up to now durable. @returns 0 or a negative errno. */
@@ -346,7 +353,7 @@ export class Client {
       return 0;
     } catch (error) {
       if (core.ended !== 0) return core.ended;
-      this.#options.log(`sync failed: ${errorText(error)}`);
+      this.#options.log(`sync failed: ${errorText(error)}`, 'error');
       return error instanceof FsError ? -error.errno : -Errno.EIO;
     }
   }

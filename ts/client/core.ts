@@ -75,7 +75,8 @@ export class Core {
   readonly limits: ItemLimits;
   readonly rootTree: number;
   readonly rootIno: number;
-  readonly readOnly: boolean;
+  /** Changes are refused. */
+  readOnly: boolean;
   readonly cacheBytes: number;
 
   readonly items: ItemCache;

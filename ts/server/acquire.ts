@@ -393,7 +393,7 @@ async function readSmallFiles(
   } catch (error) {
     // One damaged file must not keep the others' items back: who reads it asks again and gets its errno.
     if (!(error instanceof FsError)) throw error;
-    state.log(`data beside items left out: ${error.message}`);
+    state.log(`data beside items left out: ${error.message}`, 'warning');
     return NO_FILES;
   }
 }

@@ -76,12 +76,15 @@ async function apply(state: ServerState, session: Session, parts: BatchParts): P
       state.credits.spend(session.id, cost);
     } else {
       state.batchesRefused++;
-      state.log(`session ${session.id}: batch refused at change ${refused.index}: ${refused.text}`);
+      state.log(
+        `session ${session.id}: batch refused at change ${refused.index}: ${refused.text}`,
+        'warning',
+      );
     }
     return refused;
   } catch (error) {
     if (!(error instanceof FsError)) throw error;
-    state.log(`session ${session.id}: batch failed: ${error.message}`);
+    state.log(`session ${session.id}: batch failed: ${error.message}`, 'error');
     return { index: 0, errno: error.errno, text: error.text };
   }
 }

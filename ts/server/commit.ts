@@ -8,6 +8,7 @@
 
 import type { Clock, Timer } from '../util/clock.ts';
 import { errorText } from '../util/errors.ts';
+import type { Log } from '../util/log.ts';
 
 export interface CommitPolicyOptions {
   readonly clock: Clock;
@@ -22,7 +23,7 @@ export interface CommitPolicyOptions {
   };
   /** Called when a commit begins; what it returns is called when the commit is durable. */
   readonly onBegin: () => () => void;
-  readonly log: (line: string) => void;
+  readonly log: Log;
 }
 
 interface Waiter {
@@ -115,7 +116,7 @@ export class CommitPolicy {
       failure = error;
       // What was not committed is still to be.
       this.#dirty = true;
-      log(`commit failed: ${errorText(error)}`);
+      log(`commit failed: ${errorText(error)}`, 'error');
     }
     const served = this.#served;
     this.#served = [];

@@ -56,7 +56,7 @@ export class Connection {
     this.#onEnd();
     if (this.session === null) {
       if (cause.errno === Errno.EPROTO) {
-        this.#state.log(`${this.peer.transport.peerName}: broke the protocol: ${cause.message}`);
+        this.#state.log(`${this.peer.transport.peerName}: broke the protocol: ${cause.message}`, 'warning');
       }
       return;
     }
@@ -121,7 +121,7 @@ export class Connection {
       this.#greetingTimer.cancel();
     } catch (error) {
       if (error instanceof FsError)
-        this.#state.log(`${this.peer.transport.peerName}: refused: ${error.message}`);
+        this.#state.log(`${this.peer.transport.peerName}: refused: ${error.message}`, 'warning');
       this.#greeted = false;
       throw error;
     }

@@ -45,7 +45,7 @@ export class LeaseKeeper {
       const silentMs = nowMs - Math.max(session.peer.lastReceivedMs, session.openedMs, this.#renewedMs);
       if (session.closing || silentMs <= leaseMs) continue;
       countTransition(Transition.leaseEnded);
-      log(`session ${session.id}: evicted after ${Math.round(silentMs)} ms of silence`);
+      log(`session ${session.id}: evicted after ${Math.round(silentMs)} ms of silence`, 'warning');
       session.peer.close(Errno.ETIMEDOUT, `the lease of ${leaseMs} ms has ended`);
     }
     this.start();

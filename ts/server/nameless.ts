@@ -63,7 +63,7 @@ async function drop(state: ServerState, { tree, ino }: TreeInode): Promise<void>
     if (refused === null) state.commit.noteApplied();
   } catch (error) {
     if (!(error instanceof FsError)) throw error;
-    state.log(`inode ${ino} of tree ${tree} has no name and could not be dropped: ${error.message}`);
+    state.log(`inode ${ino} of tree ${tree} has no name and could not be dropped: ${error.message}`, 'error');
   } finally {
     state.giveFromServer(range);
   }

@@ -22,6 +22,7 @@ import {
   SESSION_RANGES_MAX,
   SESSIONS_MAX,
 } from '../util/limits.ts';
+import type { Log } from '../util/log.ts';
 import type { TreeRange } from '../util/range.ts';
 import { MessageCounters } from '../wire/counters.ts';
 import { Mode, type ModeChange } from '../wire/message.ts';
@@ -36,7 +37,7 @@ export interface ServerOptions {
   /** Number of this incarnation, greater than those before. */
   readonly epoch: bigint;
   /** Takes one line, without a newline. */
-  readonly log: (line: string) => void;
+  readonly log: Log;
   /** Sessions at a time; SESSIONS_MAX without it. */
   readonly sessionsMax?: number;
   /** Ranges that a session may hold; SESSION_RANGES_MAX without it. */
@@ -55,7 +56,7 @@ export class ServerState {
   readonly clock: Clock;
   readonly crc32c: Crc32c;
   readonly epoch: bigint;
-  readonly log: (line: string) => void;
+  readonly log: Log;
   readonly sessionsMax: number;
   readonly sessionRangesMax: number;
   readonly leaseMs: number;
@@ -189,7 +190,7 @@ export class ServerState {
     this.#keepTimer = this.clock.setTimer(keepMs, () => {
       if (this.table.keeper !== id) return;
       countTransition(Transition.keptTooLong);
-      this.log(`session ${id}: kept its grants for ${keepMs} ms and is not done`);
+      this.log(`session ${id}: kept its grants for ${keepMs} ms and is not done`, 'warning');
       if (session !== undefined) session.keepMs = Math.min(2 * keepMs, KEEP_LONGEST_MS);
       this.table.done(id);
       this.deliver();

@@ -51,7 +51,7 @@ async function logged(state: ServerState, session: Session, work: () => Promise<
     await work();
   } catch (error) {
     if (!(error instanceof FsError)) throw error;
-    state.log(`session ${session.id}: cleaning up after it failed: ${error.message}`);
+    state.log(`session ${session.id}: cleaning up after it failed: ${error.message}`, 'error');
   }
 }
 

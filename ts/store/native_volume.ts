@@ -13,6 +13,7 @@ import { native } from '../../native/index.js';
 import { decodeObjectid, decodeOffset, decodeType, isSafeKey, keyBytes } from '../item/key.ts';
 import { assert } from '../util/assert.ts';
 import { FsError } from '../util/errors.ts';
+import type { Log } from '../util/log.ts';
 import { compareKey, type Key } from '../util/range.ts';
 import type { FileExtent } from '../wire/message.ts';
 import type {
@@ -45,7 +46,7 @@ export interface NativeVolumeOptions {
   /** Give freed space back to the file that holds the image. */
   readonly punchFreed: boolean;
   /** Takes each line that the engine has to say. */
-  readonly log: (line: string) => void;
+  readonly log: Log;
 }
 
 type Settle = (completion: Completion) => void;

@@ -10,11 +10,12 @@
 // is waited for: compiled at once, without optimisation, a look at another mount's change takes a tenth less.
 
 import { native } from '../../native/index.js';
+import type { Log } from '../util/log.ts';
 
 export const V8_OPTIONS: readonly string[] = ['--initial-old-space-size=128', '--always-sparkplug'];
 
 /** Returns when this process has the options. */
-export function startWithV8Options(log: (line: string) => void): void {
+export function startWithV8Options(log: Log): void {
   const missing = V8_OPTIONS.filter((option) => !process.execArgv.includes(option));
   if (missing.length === 0) return;
   try {
@@ -22,6 +23,7 @@ export function startWithV8Options(log: (line: string) => void): void {
   } catch (error) {
     log(
       `without V8's options ${missing.join(' ')}: ${error instanceof Error ? error.message : String(error)}`,
+      'warning',
     );
   }
 }
