@@ -1,30 +1,50 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// The socket by which a running mount can be asked for its counters and to end: /run/crfs/<major>:<minor>.sock, found
-// by the device number of the mount, so that nobody needs to touch the mounted directory itself.
+// The socket by which a running mount can be asked for its counters and to end: <major>:<minor>.sock in the directory
+// of whoever mounted (runtime_directory.ts), found by the device number of the mount, so that nobody needs to touch the
+// mounted directory itself.
 //
-// Only root can reach it. A connection carries one request and one answer, each a line of JSON. Both sides are
-// this program, so the text is trusted as far as its sender is root.
+// Only that user and root can reach it. A connection carries one request and one answer, each a line of JSON. Root may
+// ask about the mount of a user, who may answer anything: an answer is bounded, and nothing but text.
 
-import { chmod, mkdir, rename, rm, stat } from 'node:fs/promises';
+import { chmod, rename, rm, stat } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { messageOf } from './exit.ts';
-
-const DIRECTORY = '/run/crfs';
+import { makeRuntimeDirectory, runtimeDirectories } from './runtime_directory.ts';
 
 /** A request is one short line; whoever sends more is not one of ours. */
 const REQUEST_BYTES_MAX = 4096;
 
+/** Far more than the counters of a mount are. */
+const ANSWER_BYTES_MAX = 1 << 20;
+
 export type ControlRequest =
   | { readonly op: 'stats' }
   | { readonly op: 'status' }
-  | { readonly op: 'unmount'; readonly lazy: boolean; readonly force: boolean };
+  | { readonly op: 'unmount'; readonly lazy: boolean; readonly force: boolean }
+  /** Whether a remount is possible; `fixed` must be what the mount has. To be read-only everything is made durable. */
+  | {
+      readonly op: 'remount';
+      readonly readOnly: boolean;
+      readonly fixed: Readonly<Record<string, FixedSetting>>;
+    }
+  /** From now on changes are refused, or not. */
+  | { readonly op: 'readOnly'; readonly readOnly: boolean };
+
+export type FixedSetting = number | string | boolean | null;
 
 export type ControlAnswer =
   | { readonly ok: true; readonly stats?: object }
   | { readonly ok: false; readonly error: string; readonly exitCode: number };
 
-function socketPath(device: string): string {
-  return `${DIRECTORY}/${device}.sock`;
+/** The mount that is asked: its device number and who mounted it. */
+export interface ControlledMount {
+  /** `major:minor`. */
+  readonly device: string;
+  readonly userId: number;
+}
+
+function socketName(device: string): string {
+  return `${device}.sock`;
 }
 
 export interface ControlServer {
@@ -65,9 +85,9 @@ export async function serveControl(
   device: string,
   answer: (request: ControlRequest) => Promise<ControlAnswer>,
 ): Promise<ControlServer> {
-  await mkdir(DIRECTORY, { recursive: true, mode: 0o755 });
-  const path = socketPath(device);
-  const own = `${DIRECTORY}/${process.pid}-${device}.new`;
+  const directory = makeRuntimeDirectory();
+  const path = `${directory}/${socketName(device)}`;
+  const own = `${directory}/${process.pid}-${device}.new`;
   await rm(own, { force: true });
   const server: Server = createServer((socket) => serveOne(socket, answer));
   await new Promise<void>((resolve, reject) => {
@@ -99,9 +119,20 @@ export interface ControlReply {
  *
  * @returns undefined when no process listens: the mount is dead, or none of ours.
  */
-export function askControl(device: string, request: ControlRequest): Promise<ControlReply | undefined> {
+export async function askControl(
+  mount: ControlledMount,
+  request: ControlRequest,
+): Promise<ControlReply | undefined> {
+  for (const directory of runtimeDirectories(mount.userId)) {
+    const reply = await askSocket(`${directory}/${socketName(mount.device)}`, request);
+    if (reply !== undefined) return reply;
+  }
+  return undefined;
+}
+
+function askSocket(path: string, request: ControlRequest): Promise<ControlReply | undefined> {
   return new Promise((resolve) => {
-    const socket = connect(socketPath(device));
+    const socket = connect(path);
     const ended = new Promise<void>((done) => socket.once('close', () => done()));
     let text = '';
     socket.on('error', () => resolve(undefined));
@@ -110,12 +141,23 @@ export function askControl(device: string, request: ControlRequest): Promise<Con
     socket.on('data', (chunk: Buffer) => {
       text += chunk.toString();
       const end = text.indexOf('\n');
+      if (text.length > ANSWER_BYTES_MAX) return void socket.destroy();
       if (end < 0) return;
+      const answer = parseAnswer(text.slice(0, end));
+      if (answer === undefined) return void socket.destroy();
       resolve({
-        answer: JSON.parse(text.slice(0, end)) as ControlAnswer,
+        answer,
         ended,
         forget: () => socket.destroy(),
       });
     });
   });
+}
+
+function parseAnswer(line: string): ControlAnswer | undefined {
+  try {
+    return JSON.parse(line) as ControlAnswer;
+  } catch {
+    return undefined; // None of ours.
+  }
 }

@@ -18,9 +18,14 @@ interface Outcome {
   readonly error?: string;
 }
 
+/** Whether somebody waits for this process to say that the mount stands: it is to go on in the background. */
+export function isInBackground(): boolean {
+  return process.env[READY_VARIABLE] === String(READY_FD);
+}
+
 /** Tells the waiting parent how the start went. Without a parent (foreground) nothing happens. */
 export function reportStart(outcome: Outcome): void {
-  if (process.env[READY_VARIABLE] !== String(READY_FD)) return;
+  if (!isInBackground()) return;
   delete process.env[READY_VARIABLE];
   try {
     writeSync(READY_FD, `${JSON.stringify(outcome)}\n`);
@@ -43,7 +48,7 @@ function openLog(path: string): number {
  *
  * @param logFile - takes its stdout and stderr.
  * @returns when it reported success.
- * @throws CliError - with its message and exit code, when it reported failure or ended before.
+ * @throws CliError - when it was interrupted; with its message and exit code, when it reported failure or ended before.
  */
 export async function startInBackground(argv: readonly string[], logFile: string): Promise<void> {
   const log = openLog(logFile);
@@ -54,7 +59,11 @@ export async function startInBackground(argv: readonly string[], logFile: string
     stdio: ['ignore', log, log, 'pipe'],
   });
   closeSync(log);
-  const passOn = (): void => void child.kill('SIGTERM');
+  let interruptedBy: NodeJS.Signals | undefined;
+  const passOn = (signal: NodeJS.Signals): void => {
+    interruptedBy = signal;
+    child.kill('SIGTERM');
+  };
   process.once('SIGINT', passOn).once('SIGTERM', passOn);
   const text = await new Promise<string>((resolve, reject) => {
     let said = '';
@@ -67,6 +76,7 @@ export async function startInBackground(argv: readonly string[], logFile: string
   });
   process.off('SIGINT', passOn).off('SIGTERM', passOn);
   child.unref();
+  if (interruptedBy !== undefined) throw new CliError(`interrupted by ${interruptedBy}`, Exit.interrupted);
   if (text === '') {
     throw new CliError(`the background process ended before the mount stood, see ${logFile}`, Exit.system);
   }

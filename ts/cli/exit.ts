@@ -11,6 +11,8 @@ export const Exit = {
   system: 2,
   /** A bug of ours. */
   bug: 4,
+  /** A signal came before the mount stood. (16, a table of mounts that cannot be written, cannot happen: there is none.) */
+  interrupted: 8,
   /** The mount or unmount itself failed. */
   failed: 32,
 } as const;

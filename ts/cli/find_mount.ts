@@ -24,10 +24,15 @@ export async function mountPointOf(directory: string): Promise<string> {
   return join(parent, basename(path));
 }
 
+/** What is mounted on `directory`, of whatever type. */
+export async function findMountOf(directory: string): Promise<MountEntry | undefined> {
+  const mounts = await readMounts();
+  return findMount(mounts, resolve(directory)) ?? findMount(mounts, await mountPointOf(directory));
+}
+
 /** @throws CliError - no CRFS is mounted there. */
 export async function findCrfsMount(directory: string): Promise<MountEntry> {
-  const mounts = await readMounts();
-  const entry = findMount(mounts, resolve(directory)) ?? findMount(mounts, await mountPointOf(directory));
+  const entry = await findMountOf(directory);
   if (entry === undefined) throw new CliError(`${directory}: not a mount point`, Exit.failed);
   if (entry.type !== MOUNT_TYPE) {
     throw new CliError(`${directory}: mounted there is ${entry.type}, not CRFS`, Exit.failed);

@@ -7,23 +7,54 @@
 //   mount.crfs status DIR [--json]
 //
 // Without --foreground it returns when the mount stands, and a process in the background serves it
-// (mount_process.ts). -f is mount(8)'s "fake": everything is checked, nothing is mounted.
+// (mount_process.ts). -f is mount(8)'s "fake": everything is checked, nothing is mounted. With -o remount the flags of a
+// mount that stands are changed (remount.ts). Users other than root mount by fusermount3(1).
 
 import { resolve } from 'node:path';
 import { Command, Option } from 'clipanion';
 import { startWithV8Options } from '../sys/v8_options.ts';
+import type { Log } from '../util/log.ts';
 import { parseSource } from './address.ts';
 import { CrfsCommand, runProgram } from './command_line.ts';
 import { askControl } from './control_socket.ts';
-import { reportStart, startInBackground } from './daemonize.ts';
+import { isInBackground, reportStart, startInBackground } from './daemonize.ts';
 import { CliError, Exit, messageOf } from './exit.ts';
 import { findCrfsMount } from './find_mount.ts';
 import { stderrLog } from './log.ts';
-import { DEFAULT_LOG_FILE, MOUNT_OPTIONS, mountOptionsHelp, parseMountOptions } from './mount_options.ts';
+import {
+  MOUNT_OPTIONS,
+  type MountSettings,
+  mountOptionsHelp,
+  parseMountOptions,
+  ROOT_LOG_FILE,
+} from './mount_options.ts';
 import { runMount } from './mount_process.ts';
+import { remount } from './remount.ts';
 import { report } from './report.ts';
+import { makeRuntimeDirectory } from './runtime_directory.ts';
 import { type MountStatus, mountStatusText } from './status.ts';
+import { logCrash, systemLog } from './system_log.ts';
 import { NAMESPACE, TYPE, type Values } from './values.ts';
+
+function isRoot(): boolean {
+  return process.geteuid?.() === 0;
+}
+
+/** Takes what a process in the background says on stderr, without `-o log=`. */
+function defaultLogFile(): string {
+  return isRoot() ? ROOT_LOG_FILE : `${makeRuntimeDirectory()}/mount.log`;
+}
+
+/** In the background the system's log, unless a file was chosen: stderr is that file then. */
+function logOf(settings: MountSettings): Log {
+  if (!isInBackground() || settings.logFile !== undefined) return stderrLog('mount.crfs');
+  const log = systemLog('mount.crfs');
+  logCrash(log);
+  return log;
+}
+
+/** Flags that fusermount3 has no words for. */
+const ROOT_FLAGS: readonly string[] = ['strictatime'];
 
 class MountCommand extends CrfsCommand {
   static override paths = [Command.Default];
@@ -34,6 +65,9 @@ class MountCommand extends CrfsCommand {
       image.
 
       Options for -o: ${mountOptionsHelp()}; and nosuid, nodev, noexec, noatime and the like, as in mount(8).
+
+      Users other than root mount by fusermount3, unmount by umount.crfs or fusermount3 -u, and are alone in their mounts
+      unless /etc/fuse.conf lets them use allow_other.
     `,
     examples: [
       ['Over TCP', 'mount.crfs server:/ /mnt -o cache=1G'],
@@ -76,19 +110,26 @@ class MountCommand extends CrfsCommand {
   async #mount(): Promise<number> {
     if (this.namespace !== undefined)
       throw new CliError('-N: mounting in another namespace is not supported');
-    const settings = parseMountOptions(this.options, this.sloppy);
+    const settings = parseMountOptions(this.options, this.sloppy, isRoot());
     const source = parseSource(this.source, settings.port);
-    if (process.getuid?.() !== 0) throw new CliError('only root can mount');
+    const flag = settings.kernelFlags.find((name) => ROOT_FLAGS.includes(name));
+    if (flag !== undefined && !isRoot()) throw new CliError(`only root can mount with ${flag}`);
     const directory = resolve(this.directory);
     if (this.fake) return Exit.ok;
+    if (settings.remount) {
+      await remount(directory, settings);
+      if (this.verbose) this.context.stdout.write(`mount.crfs: ${directory} remounted\n`);
+      return Exit.ok;
+    }
     if (this.foreground) {
-      startWithV8Options(stderrLog('mount.crfs'));
-      return runMount({ source, sourceText: this.source, directory, settings, log: stderrLog('mount.crfs') });
+      const log = logOf(settings);
+      startWithV8Options(log);
+      return runMount({ source, sourceText: this.source, directory, settings, log });
     }
     const options = this.options.flatMap((value) => ['-o', value]);
     if (this.sloppy) options.push('-s');
     const argv = [process.argv[1]!, '--foreground', this.source, directory, ...options];
-    await startInBackground(argv, settings.logFile ?? DEFAULT_LOG_FILE);
+    await startInBackground(argv, settings.logFile ?? defaultLogFile());
     if (this.verbose) this.context.stdout.write(`mount.crfs: ${this.source} mounted on ${directory}\n`);
     return Exit.ok;
   }
@@ -97,7 +138,7 @@ class MountCommand extends CrfsCommand {
 /** What the process that serves a mount answers. @throws CliError */
 async function askMount(directory: string, op: 'stats' | 'status'): Promise<object> {
   const mount = await findCrfsMount(directory);
-  const reply = await askControl(mount.device, { op });
+  const reply = await askControl(mount, { op });
   if (reply === undefined)
     throw new CliError(`${directory}: the process of this mount has ended`, Exit.failed);
   reply.forget();
@@ -111,7 +152,7 @@ class StatsCommand extends CrfsCommand {
     description: 'print the live counters of a mount',
     details: `
       They come from the process that serves the mount; the mount itself is not touched, so this answers while calls
-      in it hang. Only root can ask.
+      in it hang. Only root and who mounted can ask.
     `,
     examples: [
       ['For people', 'mount.crfs stats /mnt'],
@@ -134,7 +175,7 @@ class StatusCommand extends CrfsCommand {
     description: 'show what a mount holds, what is dirty in it and what waits',
     details: `
       Dirty is what was written and has not reached the server. Waiting are requests of programs that need a grant or
-      room. Only root can ask.
+      room. Only root and who mounted can ask.
     `,
     examples: [['Of the mount on /mnt', 'mount.crfs status /mnt']],
   });

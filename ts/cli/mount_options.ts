@@ -4,19 +4,23 @@
 // Options are read from left to right, a later one wins. An option that is not known is refused by name: a
 // misspelt option that does nothing is worse than a mount that fails.
 //
+// With `remount` the options are those of a mount that stands, from /etc/fstab or the mount table of the kernel, and what
+// is to be changed; mount(8) has put them together.
+//
 // The tables below are the one list of options: completions are made from them, and a test holds the manual page of
 // mount.crfs against them.
 
 import { CACHE_BYTES_DEFAULT } from '../client/limits.ts';
 import { CPU_IDLE_MODES, type CpuIdleMode } from '../sys/cpu_idle.ts';
 import { parsePort } from './address.ts';
+import type { FixedSetting } from './control_socket.ts';
 import { parseCpuIdle } from './cpu_idle_option.ts';
 import { CliError } from './exit.ts';
 import { parseSize } from './size.ts';
 import { FILE, type ListOption, oneOf, SIZE, TEXT, type Value } from './values.ts';
 
-/** Where a mount in the background logs without `-o log=`. */
-export const DEFAULT_LOG_FILE = '/var/log/crfs-mount.log';
+/** Where a mount of root's in the background logs without `-o log=`, and without a journal or syslog. */
+export const ROOT_LOG_FILE = '/var/log/crfs-mount.log';
 
 /** Below this the caches could not hold what a single operation may need. */
 export const MIN_CACHE_BYTES: number = 16 * 1024 * 1024;
@@ -31,6 +35,21 @@ export interface MountSettings {
   readonly cpuIdle: CpuIdleMode;
   /** File that takes the log lines of a mount in the background. */
   readonly logFile: string | undefined;
+  /** A mount that stands is to be changed. */
+  readonly remount: boolean;
+  /** Options that were given, of those in `fixedSettings`. */
+  readonly given: ReadonlySet<string>;
+}
+
+/** What a remount cannot change, by option. */
+export function fixedSettings(settings: Omit<MountSettings, 'given'>): Record<string, FixedSetting> {
+  return {
+    allow_other: settings.allowOther,
+    cache: settings.cacheBytes,
+    port: settings.port ?? null,
+    cpuidle: settings.cpuIdle,
+    log: settings.logFile ?? null,
+  };
 }
 
 /** Option -> the kernel flag that it sets (+) or clears (-). */
@@ -94,16 +113,22 @@ const WORDS: ReadonlyMap<string, Word> = new Map(
         to.readOnly = false;
       },
     },
-    allow_other: {
-      what: 'let all users enter whom permissions let in, the default',
+    remount: {
+      what: 'give the mount that stands other flags',
       set(to) {
-        to.allowOther = true;
+        to.remount = true;
+      },
+    },
+    allow_other: {
+      what: 'let all users enter whom permissions let in, the default for root',
+      set(to) {
+        to.allowOthers(true);
       },
     },
     noallow_other: {
-      what: 'let only root enter',
+      what: 'let only who mounts enter, the default for others',
       set(to) {
-        to.allowOther = false;
+        to.allowOthers(false);
       },
     },
   } satisfies Record<string, Word>),
@@ -141,7 +166,7 @@ const SETTINGS: ReadonlyMap<string, Setting> = new Map(
       },
     },
     log: {
-      what: `where a mount in the background logs, ${DEFAULT_LOG_FILE} by default`,
+      what: `where a mount in the background logs; by default to the journal or syslog, without them ${ROOT_LOG_FILE}`,
       value: FILE,
       set(to, value) {
         to.logFile = value;
@@ -150,20 +175,22 @@ const SETTINGS: ReadonlyMap<string, Setting> = new Map(
   } satisfies Record<string, Setting>),
 );
 
-/** The same with values: util-linux sets them for its own use. */
-const IGNORED_SETTINGS = new Set(['comment']);
+/** The same with values: util-linux sets them for its own use; of `user` older versions make who mounted. */
+const IGNORED_SETTINGS = new Set(['comment', 'user']);
 
-/** Every option by name; beside them whatever begins with `x-` is accepted, for boot scripts. */
+/** Every option by name; beside them whatever begins with `x-` or `X-` is accepted, for boot scripts. */
 export const MOUNT_OPTIONS: readonly ListOption[] = [
   ...[...SETTINGS].map(([name, { what, value }]) => ({ name, description: what, value })),
   ...[...WORDS].map(([name, { what }]) => ({ name, description: what })),
   ...[...KERNEL_FLAGS.keys()].map((name) => ({ name, description: 'as in mount(8)' })),
   ...[...IGNORED].map((name) => ({ name, description: 'accepted, without effect here' })),
-  ...[...IGNORED_SETTINGS].map((name) => ({
-    name,
-    description: 'accepted, without effect here',
-    value: TEXT,
-  })),
+  ...[...IGNORED_SETTINGS]
+    .filter((name) => !KERNEL_FLAGS.has(name))
+    .map((name) => ({
+      name,
+      description: 'accepted, without effect here',
+      value: TEXT,
+    })),
 ];
 
 /** Our own options, as a help text tells them. */
@@ -176,14 +203,25 @@ export function mountOptionsHelp(): string {
     .join(', ');
 }
 
+/** The kernel's words for what every mount has, in its mount table: only `remount` brings them along. */
+const IN_MOUNT_TABLE = new Set(['user_id', 'group_id', 'max_read']);
+
 class Collector {
   readOnly = false;
-  allowOther = true;
+  remount = false;
+  allowOther: boolean;
   cacheBytes = CACHE_BYTES_DEFAULT;
   port: number | undefined;
   cpuIdle: CpuIdleMode = 'auto';
   logFile: string | undefined;
   readonly flags: Set<string> = new Set();
+  readonly given: Set<string> = new Set();
+  /** The first one of IN_MOUNT_TABLE. */
+  tableOption: string | undefined;
+
+  constructor(allowOther: boolean) {
+    this.allowOther = allowOther;
+  }
 
   flag(option: string): boolean {
     const effects = KERNEL_FLAGS.get(option);
@@ -196,26 +234,44 @@ class Collector {
 
   word(option: string): boolean {
     const word = WORDS.get(option);
-    if (word === undefined) return this.flag(option) || IGNORED.has(option) || option.startsWith('x-');
+    if (word === undefined) return this.flag(option) || IGNORED.has(option) || isForOthers(option);
     word.set(this);
     return true;
   }
 
+  allowOthers(allowOther: boolean): void {
+    this.allowOther = allowOther;
+    this.given.add('allow_other');
+  }
+
   setting(name: string, value: string): boolean {
     const setting = SETTINGS.get(name);
-    if (setting === undefined) return IGNORED_SETTINGS.has(name) || name.startsWith('x-');
-    setting.set(this, value);
+    if (setting !== undefined) {
+      setting.set(this, value);
+      this.given.add(name);
+    } else if (IN_MOUNT_TABLE.has(name)) this.tableOption ??= name;
+    else return IGNORED_SETTINGS.has(name) || isForOthers(name);
     return true;
   }
+}
+
+/** Options for boot scripts and for util-linux itself. */
+function isForOthers(option: string): boolean {
+  return option.startsWith('x-') || option.startsWith('X-');
 }
 
 /**
  * Parses the values of all `-o` options of one command line.
  *
  * @param sloppy - mount(8)'s -s: unknown options are left out instead of refused.
+ * @param allowOther - what holds without an option: root lets others in, a user cannot without further ado.
  */
-export function parseMountOptions(values: readonly string[], sloppy = false): MountSettings {
-  const collector = new Collector();
+export function parseMountOptions(
+  values: readonly string[],
+  sloppy = false,
+  allowOther = true,
+): MountSettings {
+  const collector = new Collector(allowOther);
   for (const option of values.flatMap((value) => value.split(',')).filter((word) => word !== '')) {
     const equals = option.indexOf('=');
     const known =
@@ -224,6 +280,9 @@ export function parseMountOptions(values: readonly string[], sloppy = false): Mo
         : collector.setting(option.slice(0, equals), option.slice(equals + 1));
     if (!known && !sloppy)
       throw new CliError(`unknown mount option: ${equals < 0 ? option : option.slice(0, equals)}`);
+  }
+  if (collector.tableOption !== undefined && !collector.remount && !sloppy) {
+    throw new CliError(`unknown mount option: ${collector.tableOption}`);
   }
   if (collector.cacheBytes < MIN_CACHE_BYTES) {
     throw new CliError(`-o cache: at least ${MIN_CACHE_BYTES / 1024 / 1024}M are needed`);
@@ -239,5 +298,7 @@ export function parseMountOptions(values: readonly string[], sloppy = false): Mo
     port: collector.port,
     cpuIdle: collector.cpuIdle,
     logFile: collector.logFile,
+    remount: collector.remount,
+    given: collector.given,
   };
 }

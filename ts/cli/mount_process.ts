@@ -12,7 +12,7 @@
 
 import { hostname } from 'node:os';
 import { Client } from '../client/client.ts';
-import { mountNative, type NativeDriver } from '../fuse/native_driver.ts';
+import { MountError, mountNative, type NativeDriver } from '../fuse/native_driver.ts';
 import { RequestServer } from '../fuse/request_server.ts';
 import { cpuIdle } from '../sys/cpu_idle.ts';
 import { isKilled } from '../sys/killed.ts';
@@ -23,20 +23,23 @@ import { SystemClock } from '../sys/system_clock.ts';
 import { timesRun } from '../sys/times_run.ts';
 import { Errno, errnoName } from '../util/errno.ts';
 import { FsError } from '../util/errors.ts';
+import type { Log } from '../util/log.ts';
 import { formatAddress, type Source } from './address.ts';
 import {
   type ControlAnswer,
   type ControlRequest,
   type ControlServer,
+  type FixedSetting,
   serveControl,
 } from './control_socket.ts';
 import { reportStart } from './daemonize.ts';
+import { removeDeadMounts } from './dead_mount.ts';
 import { CliError, Exit, messageOf } from './exit.ts';
 import { readMounts } from './find_mount.ts';
-import type { Log } from './log.ts';
-import type { MountSettings } from './mount_options.ts';
+import { fixedSettings, type MountSettings } from './mount_options.ts';
 import { findMount } from './mountinfo.ts';
 import { nativeCrc32c, nativeSectorSums } from './native_checksums.ts';
+import { makeRuntimeDirectory } from './runtime_directory.ts';
 import type { MountStatus } from './status.ts';
 
 /** Time for a server to take the connection, milliseconds. */
@@ -90,6 +93,13 @@ async function openSession(
   }
 }
 
+/** The exit code of mount(8) for a mount that could not be made. */
+function exitCodeOf(error: unknown): number {
+  if (!(error instanceof MountError)) return Exit.failed;
+  if (error.isOfTheSystem) return Exit.system;
+  return error.errno === Errno.EPERM || error.errno === Errno.EACCES ? Exit.usage : Exit.failed;
+}
+
 class MountProcess {
   /** Resolves with the exit code when the mount is gone and its session closed. */
   readonly ended: Promise<number>;
@@ -113,6 +123,9 @@ class MountProcess {
     cpuIdle.configure(settings.cpuIdle);
     let driver: NativeDriver;
     try {
+      // Where the control socket will be: better no mount than one that cannot be asked.
+      makeRuntimeDirectory();
+      await removeDeadMounts(directory, request.log);
       driver = mountNative({
         source: sourceText,
         target: directory,
@@ -123,8 +136,9 @@ class MountProcess {
       });
     } catch (error) {
       await client.close();
+      if (error instanceof CliError) throw error;
       const text = messageOf(error);
-      throw new CliError(text.includes(directory) ? text : `${directory}: ${text}`, Exit.failed);
+      throw new CliError(text.includes(directory) ? text : `${directory}: ${text}`, exitCodeOf(error));
     }
     mounted = new MountProcess(request, client, driver);
     await mounted.#openControl();
@@ -144,6 +158,8 @@ class MountProcess {
     // A mount outlives the terminal from which it was made.
     process.on('SIGHUP', () => {});
     request.log(`${request.sourceText} mounted on ${driver.target}`);
+    if (!driver.wideReadahead)
+      request.log(`${driver.target}: /sys cannot be written, so the kernel reads ahead little`);
   }
 
   async #openControl(): Promise<void> {
@@ -160,12 +176,55 @@ class MountProcess {
   #answer(asked: ControlRequest): Promise<ControlAnswer> {
     if (asked.op === 'status') return Promise.resolve({ ok: true, stats: this.#status() });
     if (asked.op === 'stats') return Promise.resolve({ ok: true, stats: this.#stats() });
+    if (asked.op === 'remount') return this.#mayRemount(asked.readOnly, asked.fixed);
+    if (asked.op === 'readOnly') return this.#setReadOnly(asked.readOnly);
     return this.#unmount(asked.force ? 'force' : asked.lazy ? 'lazy' : 'plain');
+  }
+
+  async #mayRemount(
+    readOnly: boolean,
+    fixed: Readonly<Record<string, FixedSetting>>,
+  ): Promise<ControlAnswer> {
+    const { directory, settings } = this.#request;
+    const refuse = (why: string): ControlAnswer => ({
+      ok: false,
+      error: `${directory}: ${why}`,
+      exitCode: Exit.failed,
+    });
+    const own = fixedSettings(settings);
+    const changed = Object.keys(fixed).find((option) => fixed[option] !== own[option]);
+    if (changed !== undefined)
+      return refuse(`${changed} cannot be changed by a remount; unmount and mount again`);
+    if (!readOnly && settings.readOnly) {
+      return refuse('was mounted read-only, so its session cannot write; unmount and mount again');
+    }
+    // Here so that the remount itself finds little to write.
+    return readOnly ? this.#flush() : { ok: true };
+  }
+
+  async #setReadOnly(readOnly: boolean): Promise<ControlAnswer> {
+    const flushed = readOnly ? await this.#flush() : ({ ok: true } as const);
+    if (!flushed.ok) return flushed;
+    this.#client.setReadOnly(readOnly);
+    this.#request.log(`${this.#request.directory} is mounted ${readOnly ? 'read-only' : 'for writing'} now`);
+    return flushed;
+  }
+
+  /** Makes everything durable. */
+  async #flush(): Promise<ControlAnswer> {
+    const result = await this.#client.operations.fsync(ROOT_NODE);
+    if (result >= 0) return { ok: true };
+    const why = this.#lost ?? errnoName(-result) ?? `errno ${-result}`;
+    return {
+      ok: false,
+      error: `${this.#request.directory}: cannot be written back: ${why}`,
+      exitCode: Exit.failed,
+    };
   }
 
   onServerLost(why: string): void {
     this.#lost = why;
-    this.#request.log(`${why}; every call fails with EIO until the mount is unmounted`);
+    this.#request.log(`${why}; every call fails with EIO until the mount is unmounted`, 'error');
     // What the kernel holds is covered by no grant any more.
     void this.#server.kernel.forgetEverything();
   }
@@ -174,7 +233,9 @@ class MountProcess {
     const { directory } = this.#request;
     // First while everything still works: what fails here can still be read and saved elsewhere.
     if (mode !== 'force') this.#noteLoss(await this.#client.operations.fsync(ROOT_NODE));
+    const isAborted = mode === 'force' && this.#driver.tryAbort();
     const errno = await this.#driver.unmount(mode);
+    if (mode === 'force' && !isAborted && process.geteuid?.() !== 0) return this.#endAtOnce();
     if (errno !== 0) {
       const why = errno === Errno.EBUSY ? 'target is busy' : (errnoName(errno) ?? `errno ${errno}`);
       return { ok: false, error: `${directory}: ${why}`, exitCode: Exit.failed };
@@ -190,6 +251,14 @@ class MountProcess {
     };
   }
 
+  /** The kernel ends a connection whose descriptor is closed: what is left to a user without fusectl in /sys. */
+  async #endAtOnce(): Promise<ControlAnswer> {
+    await this.#control?.close();
+    // Behind the answer.
+    setImmediate(() => process.exit(Exit.ok));
+    return { ok: true };
+  }
+
   /** A flush that failed has lost something only if there was something that was not durable. */
   #noteLoss(result: number): void {
     const { dirtyBytes, batchesApplied, batchesDurable } = this.#client.stats();
@@ -200,16 +269,16 @@ class MountProcess {
     const { log, directory } = this.#request;
     this.#signals += 1;
     if (this.#signals > 1) {
-      log(`${signal} again: aborting`);
+      log(`${signal} again: aborting`, 'warning');
       this.#driver.abort();
       return;
     }
     log(`${signal}: unmounting`);
     void this.#unmount('plain').then(async (answer) => {
       if (answer.ok || this.#lossErrno !== 0) return;
-      log(`${answer.error}; detached, and served until nobody uses it`);
+      log(`${answer.error}; detached, and served until nobody uses it`, 'warning');
       const errno = await this.#driver.unmount('lazy');
-      if (errno !== 0) log(`${directory}: cannot be detached: ${errnoName(errno) ?? errno}`);
+      if (errno !== 0) log(`${directory}: cannot be detached: ${errnoName(errno) ?? errno}`, 'error');
     });
   }
 
@@ -217,12 +286,12 @@ class MountProcess {
   async #finish(): Promise<number> {
     const fault = await this.#channelClosed;
     const { log, sourceText, directory } = this.#request;
-    if (fault !== null) log(`the kernel channel failed: ${fault.message}`);
+    if (fault !== null) log(`the kernel channel failed: ${fault.message}`, 'error');
     const result = await this.#client.close();
     this.#noteLoss(result);
     if (result < 0 && this.#lost === undefined) {
       this.#lossErrno = -result;
-      log(`closing the session failed: ${errnoName(-result) ?? result}`);
+      log(`closing the session failed: ${errnoName(-result) ?? result}`, 'error');
     }
     await this.#control?.close();
     log(`${sourceText} unmounted from ${directory}`);

@@ -8,6 +8,8 @@ export interface MountEntry {
   readonly mountPoint: string;
   readonly type: string;
   readonly source: string;
+  /** Who mounted a FUSE file system; 0 of others. */
+  readonly userId: number;
 }
 
 /** Octal escapes of space, tab, newline and backslash; the rest are bytes as they are. */
@@ -27,6 +29,7 @@ export function parseMountinfo(text: string): MountEntry[] {
       mountPoint: withoutEscapes(fields[4]!),
       type: fields[dash + 1]!,
       source: withoutEscapes(fields[dash + 2]!),
+      userId: Number(/(?:^|,)user_id=(\d+)/.exec(fields[dash + 3] ?? '')?.[1] ?? 0),
     });
   }
   return entries;

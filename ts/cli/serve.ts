@@ -9,9 +9,9 @@ import { NativeVolume } from '../store/native_volume.ts';
 import { type CpuIdleMode, cpuIdle } from '../sys/cpu_idle.ts';
 import { listenSocket, type SocketListener } from '../sys/socket_transport.ts';
 import { SystemClock } from '../sys/system_clock.ts';
+import type { Log } from '../util/log.ts';
 import { type Address, formatAddress } from './address.ts';
 import { CliError, Exit, messageOf } from './exit.ts';
-import type { Log } from './log.ts';
 import { nativeCrc32c } from './native_checksums.ts';
 
 export interface ServeRequest {
@@ -42,7 +42,7 @@ function endSignal(log: Log): Promise<string> {
       process.on(signal, () => {
         count += 1;
         if (count === 1) return resolve(signal);
-        log(`${signal} again: ending without a commit`);
+        log(`${signal} again: ending without a commit`, 'warning');
         process.exit(Exit.usage);
       });
     }

@@ -6,24 +6,13 @@
 // process to make everything durable and to unmount, and returns when that process has ended. A mount whose process
 // is gone is unmounted here. With -f nothing is waited for: unwritten changes are lost; -l detaches at once.
 
-import { execFile } from 'node:child_process';
 import { Option } from 'clipanion';
 import { CrfsCommand, runProgram } from './command_line.ts';
 import { askControl } from './control_socket.ts';
 import { CliError, Exit } from './exit.ts';
 import { findCrfsMount } from './find_mount.ts';
+import { systemUmount } from './system_umount.ts';
 import { NAMESPACE, TYPE } from './values.ts';
-
-/** Runs umount(8) without its helpers (us), and returns nothing or throws what it said. */
-function systemUmount(directory: string, flags: readonly string[]): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const argv = ['-i', '--no-canonicalize', ...flags, '--', directory];
-    execFile('umount', argv, (error, _stdout, stderr) => {
-      if (error === null) return resolve();
-      reject(new CliError(stderr.trim() || error.message, Exit.failed));
-    });
-  });
-}
 
 class UmountCommand extends CrfsCommand {
   static override usage = CrfsCommand.Usage({
@@ -57,10 +46,10 @@ class UmountCommand extends CrfsCommand {
       throw new CliError('-N: unmounting in another namespace is not supported');
     const mount = await findCrfsMount(this.directory);
     const request = { op: 'unmount', lazy: this.lazy, force: this.force } as const;
-    const reply = await askControl(mount.device, request);
+    const reply = await askControl(mount, request);
     if (reply === undefined) {
       // The process is dead: nothing can be flushed any more, and every call in the mount fails.
-      await systemUmount(mount.mountPoint, [...(this.force ? ['-f'] : []), ...(this.lazy ? ['-l'] : [])]);
+      await systemUmount(mount.mountPoint, { force: this.force, lazy: this.lazy });
     } else {
       const { answer } = reply;
       // A mount that goes on, or serves what was open, does not end its process now.

@@ -18,7 +18,8 @@ interface Link {
 
 function commandLinks(): Link[] {
   const links = PROGRAMS.map(({ name, script }) => ({ path: `/usr/local/bin/${name}`, target: script }));
-  const helpers = ['mount.crfs', 'umount.crfs', 'umount.fuse.crfs'].map((name) => ({
+  // With `fuse.`: what the kernel calls the type, and mount(8) and umount(8) with it when they remount and unmount.
+  const helpers = ['mount.crfs', 'mount.fuse.crfs', 'umount.crfs', 'umount.fuse.crfs'].map((name) => ({
     path: `/sbin/${name}`,
     target: `dist/cli/${name.replace('.fuse', '')}.js`,
   }));

@@ -2,7 +2,7 @@
 // The options after -o: what each means, that later ones win, that unknown ones are refused by name.
 
 import { expect, test } from 'vitest';
-import { parseMountOptions } from '../../../ts/cli/mount_options.ts';
+import { fixedSettings, parseMountOptions } from '../../../ts/cli/mount_options.ts';
 import { CACHE_BYTES_DEFAULT } from '../../../ts/client/limits.ts';
 
 test('without options', () => {
@@ -14,6 +14,8 @@ test('without options', () => {
     port: undefined,
     cpuIdle: 'auto',
     logFile: undefined,
+    remount: false,
+    given: new Set(),
   });
 });
 
@@ -27,11 +29,30 @@ test('several -o, lists and repetitions: a later option wins', () => {
 });
 
 test('what /etc/fstab may hold is accepted', () => {
-  const values = ['defaults,_netdev,nofail,noauto,x-systemd.automount,x-foo=1,comment=hello,user'];
+  const values = [
+    'defaults,_netdev,nofail,noauto,x-systemd.automount,x-foo=1,X-mount.mkdir,comment=hello,user',
+  ];
   expect(parseMountOptions(values).kernelFlags).toEqual(['nosuid', 'nodev', 'noexec']);
 });
 
+test('a remount brings along what the mount table says, and which options were given', () => {
+  const table =
+    'remount,ro,nosuid,relatime,user_id=0,group_id=0,default_permissions,allow_other,max_read=1048576';
+  const settings = parseMountOptions([table]);
+  expect(settings).toMatchObject({ remount: true, readOnly: true, kernelFlags: ['nosuid', 'relatime'] });
+  expect(Object.keys(fixedSettings(settings)).filter((option) => settings.given.has(option))).toEqual([
+    'allow_other',
+  ]);
+});
+
+test('who mounts without being root is alone, unless he says otherwise', () => {
+  expect(parseMountOptions([], false, false).allowOther).toBe(false);
+  expect(parseMountOptions(['allow_other'], false, false).allowOther).toBe(true);
+  expect(parseMountOptions(['noallow_other']).allowOther).toBe(false);
+});
+
 test.each([
+  ['user_id=0', 'unknown mount option: user_id'],
   ['cahce=64M', 'unknown mount option: cahce'],
   ['rw,frob', 'unknown mount option: frob'],
   ['cache', 'unknown mount option: cache'],
