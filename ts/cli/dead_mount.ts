@@ -18,7 +18,8 @@ async function isDead(mount: MountEntry): Promise<boolean> {
     () => undefined,
     (error: NodeJS.ErrnoException) => error.code,
   );
-  return errno === 'ENOTCONN';
+  // The second one for a request that was under way while the process ended.
+  return errno === 'ENOTCONN' || errno === 'ECONNABORTED';
 }
 
 /** Takes mounts of ours away from `directory` that nobody serves any more. @throws CliError */

@@ -175,8 +175,8 @@ const SETTINGS: ReadonlyMap<string, Setting> = new Map(
   } satisfies Record<string, Setting>),
 );
 
-/** The same with values: util-linux sets them for its own use; of `user` older versions make who mounted. */
-const IGNORED_SETTINGS = new Set(['comment', 'user']);
+/** The same with values. util-linux keeps who mounted and the helper of umount(8) in its own table. */
+const IGNORED_SETTINGS = new Set(['comment', 'user', 'uhelper']);
 
 /** Every option by name; beside them whatever begins with `x-` or `X-` is accepted, for boot scripts. */
 export const MOUNT_OPTIONS: readonly ListOption[] = [

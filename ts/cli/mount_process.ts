@@ -41,6 +41,7 @@ import { findMount } from './mountinfo.ts';
 import { nativeCrc32c, nativeSectorSums } from './native_checksums.ts';
 import { makeRuntimeDirectory } from './runtime_directory.ts';
 import type { MountStatus } from './status.ts';
+import { noteForUmount } from './umount_note.ts';
 
 /** Time for a server to take the connection, milliseconds. */
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -142,6 +143,7 @@ class MountProcess {
     }
     mounted = new MountProcess(request, client, driver);
     await mounted.#openControl();
+    await noteForUmount(sourceText, driver.target, request.log);
     return mounted;
   }
 
