@@ -266,6 +266,9 @@ test('SIGTERM of mount.crfs and then of crfsd: nothing is lost, and every call r
   await whenGone(pid);
 
   await machine.shell('echo second > "$1/from-second" && sync "$1/from-second"', second);
+  // The process that has ended keeps no place in the table of util-linux, the other one does.
+  const table = (await machine.run(['cat', '/run/mount/utab'])).stdout.trim().split('\n');
+  expect(table).toEqual([expect.stringContaining(`TARGET=${second} `)]);
   await column.server.stop();
   const lost = await machine.run(['ls', second]);
   expect(lost.stderr).toMatch(/input\/output error/i);

@@ -41,7 +41,7 @@ import { findMount } from './mountinfo.ts';
 import { nativeCrc32c, nativeSectorSums } from './native_checksums.ts';
 import { makeRuntimeDirectory } from './runtime_directory.ts';
 import type { MountStatus } from './status.ts';
-import { noteForUmount } from './umount_note.ts';
+import { forgetForUmount, noteForUmount } from './umount_note.ts';
 
 /** Time for a server to take the connection, milliseconds. */
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -295,6 +295,7 @@ class MountProcess {
       this.#lossErrno = -result;
       log(`closing the session failed: ${errnoName(-result) ?? result}`, 'error');
     }
+    await forgetForUmount(this.#driver.target);
     await this.#control?.close();
     log(`${sourceText} unmounted from ${directory}`);
     return fault === null ? Exit.ok : Exit.bug;

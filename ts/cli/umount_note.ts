@@ -19,21 +19,19 @@ function call(program: string, argv: readonly string[]): Promise<string | undefi
   });
 }
 
-/** Notes the mount in the table, in the place of an older one whose end was not noted. */
+const FAKE: readonly string[] = ['-i', '--fake', '--no-canonicalize'];
+
+/** Takes the note of a mount that has ended away. umount(8) may have done so already, which is no failure. */
+export async function forgetForUmount(target: string): Promise<void> {
+  if (process.geteuid?.() === 0) await call('umount', [...FAKE, '--', target]);
+}
+
+/** Notes the mount in the table, in the place of an older one whose process was killed. */
 export async function noteForUmount(source: string, target: string, log: Log): Promise<void> {
   if (process.geteuid?.() !== 0) return;
-  const common = ['-i', '--fake', '--no-canonicalize'];
-  await call('umount', [...common, '--', target]);
-  const failure = await call('mount', [
-    ...common,
-    '-t',
-    MOUNT_TYPE,
-    '-o',
-    'uhelper=crfs',
-    '--',
-    source,
-    target,
-  ]);
+  await forgetForUmount(target);
+  const argv = [...FAKE, '-t', MOUNT_TYPE, '-o', 'uhelper=crfs', '--', source, target];
+  const failure = await call('mount', argv);
   if (failure !== undefined)
     log(`umount(8) will not wait for this mount, only umount.crfs: ${failure}`, 'warning');
 }
