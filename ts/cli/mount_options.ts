@@ -22,6 +22,9 @@ import { FILE, type ListOption, oneOf, SIZE, TEXT, type Value } from './values.t
 /** Where a mount of root's in the background logs without `-o log=`, and without a journal or syslog. */
 export const ROOT_LOG_FILE = '/var/log/crfs-mount.log';
 
+/** What serves the kernel: our own channel, or libfuse by the package fuse-native. */
+export type DriverName = 'native' | 'fuse-native';
+
 /** Below this the caches could not hold what a single operation may need. */
 export const MIN_CACHE_BYTES: number = 16 * 1024 * 1024;
 
@@ -30,6 +33,7 @@ export interface MountSettings {
   /** Flags for the kernel, by their names in mount(8): nosuid, nodev, noexec, noatime, ... */
   readonly kernelFlags: readonly string[];
   readonly allowOther: boolean;
+  readonly driver: DriverName;
   readonly cacheBytes: number;
   readonly port: number | undefined;
   readonly cpuIdle: CpuIdleMode;
@@ -45,6 +49,7 @@ export interface MountSettings {
 export function fixedSettings(settings: Omit<MountSettings, 'given'>): Record<string, FixedSetting> {
   return {
     allow_other: settings.allowOther,
+    driver: settings.driver,
     cache: settings.cacheBytes,
     port: settings.port ?? null,
     cpuidle: settings.cpuIdle,
@@ -92,6 +97,14 @@ const IGNORED = new Set([
   'silent',
   'loud',
 ]);
+
+const DRIVERS: readonly DriverName[] = ['native', 'fuse-native'];
+
+function parseDriver(text: string): DriverName {
+  const driver = DRIVERS.find((name) => name === text);
+  if (driver === undefined) throw new CliError(`-o driver: native or fuse-native, not ${text}`);
+  return driver;
+}
 
 /** An option of ours without a value. */
 interface Word {
@@ -165,6 +178,13 @@ const SETTINGS: ReadonlyMap<string, Setting> = new Map(
         to.cpuIdle = parseCpuIdle(value, '-o cpuidle');
       },
     },
+    driver: {
+      what: 'fuse-native: libfuse 2 instead of our own channel, slower, and without some of POSIX',
+      value: oneOf('NAME', DRIVERS),
+      set(to, value) {
+        to.driver = parseDriver(value);
+      },
+    },
     log: {
       what: `where a mount in the background logs; by default to the journal or syslog, without them ${ROOT_LOG_FILE}`,
       value: FILE,
@@ -210,6 +230,9 @@ class Collector {
   readOnly = false;
   remount = false;
   allowOther: boolean;
+  /** Whether `allow_other` was asked for by its name. */
+  asksForOther = false;
+  driver: DriverName = 'native';
   cacheBytes = CACHE_BYTES_DEFAULT;
   port: number | undefined;
   cpuIdle: CpuIdleMode = 'auto';
@@ -241,6 +264,7 @@ class Collector {
 
   allowOthers(allowOther: boolean): void {
     this.allowOther = allowOther;
+    this.asksForOther = allowOther;
     this.given.add('allow_other');
   }
 
@@ -287,13 +311,17 @@ export function parseMountOptions(
   if (collector.cacheBytes < MIN_CACHE_BYTES) {
     throw new CliError(`-o cache: at least ${MIN_CACHE_BYTES / 1024 / 1024}M are needed`);
   }
+  if (collector.driver === 'fuse-native' && collector.asksForOther) {
+    throw new CliError('allow_other: driver=fuse-native does not know who asks, so only root may enter');
+  }
   if (collector.logFile !== undefined && !collector.logFile.startsWith('/')) {
     throw new CliError(`-o log: the path must be absolute: ${collector.logFile}`);
   }
   return {
     readOnly: collector.readOnly,
     kernelFlags: [...collector.flags],
-    allowOther: collector.allowOther,
+    allowOther: collector.allowOther && collector.driver === 'native',
+    driver: collector.driver,
     cacheBytes: collector.cacheBytes,
     port: collector.port,
     cpuIdle: collector.cpuIdle,

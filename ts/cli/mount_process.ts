@@ -12,10 +12,13 @@
 
 import { hostname } from 'node:os';
 import { Client } from '../client/client.ts';
-import { MountError, mountNative, type NativeDriver } from '../fuse/native_driver.ts';
+import type { MountDriver, OperationsServer } from '../fuse/driver.ts';
+import { FuseNativeDriver, mountFuseNative } from '../fuse/fuse_native_driver.ts';
+import { MountError, mountNative, NativeDriver } from '../fuse/native_driver.ts';
 import { RequestServer } from '../fuse/request_server.ts';
 import { cpuIdle } from '../sys/cpu_idle.ts';
 import { isKilled } from '../sys/killed.ts';
+import { isRenamedTo } from '../sys/renaming.ts';
 import { isRunning } from '../sys/running.ts';
 import { connectSocket } from '../sys/socket_transport.ts';
 import { renamedNames, systemCallOf } from '../sys/system_call.ts';
@@ -106,8 +109,8 @@ class MountProcess {
   readonly ended: Promise<number>;
   readonly #request: MountRequest;
   readonly #client: Client;
-  readonly #driver: NativeDriver;
-  readonly #server: RequestServer;
+  readonly #driver: MountDriver;
+  readonly #server: OperationsServer;
   readonly #startedMs = performance.now();
   #control: ControlServer | undefined;
   /** Resolves when the kernel's connection has ended. */
@@ -122,19 +125,22 @@ class MountProcess {
     const client = await openSession(request, clock, (why) => mounted?.onServerLost(why));
     const { settings, directory, sourceText } = request;
     cpuIdle.configure(settings.cpuIdle);
-    let driver: NativeDriver;
+    let driver: NativeDriver | FuseNativeDriver;
+    const flags = [...settings.kernelFlags, settings.readOnly ? 'ro' : 'rw'];
+    const mount = { source: sourceText, target: directory, flags };
     try {
       // Where the control socket will be: better no mount than one that cannot be asked.
       makeRuntimeDirectory();
       await removeDeadMounts(directory, request.log);
-      driver = mountNative({
-        source: sourceText,
-        target: directory,
-        flags: [...settings.kernelFlags, settings.readOnly ? 'ro' : 'rw'],
-        allowOther: settings.allowOther,
-        isContended: () => client.isContended,
-        onBurst: cpuIdle.worked,
-      });
+      if (settings.driver === 'fuse-native') driver = mountFuseNative({ ...mount, isRenamedTo });
+      else {
+        driver = mountNative({
+          ...mount,
+          allowOther: settings.allowOther,
+          isContended: () => client.isContended,
+          onBurst: cpuIdle.worked,
+        });
+      }
     } catch (error) {
       await client.close();
       if (error instanceof CliError) throw error;
@@ -147,11 +153,14 @@ class MountProcess {
     return mounted;
   }
 
-  private constructor(request: MountRequest, client: Client, driver: NativeDriver) {
+  private constructor(request: MountRequest, client: Client, driver: NativeDriver | FuseNativeDriver) {
     this.#request = request;
     this.#client = client;
     this.#driver = driver;
-    this.#server = new RequestServer(driver, { isKilled, isRunning, renamedNames, systemCallOf, timesRun });
+    this.#server =
+      driver instanceof FuseNativeDriver
+        ? driver
+        : new RequestServer(driver, { isKilled, isRunning, renamedNames, systemCallOf, timesRun });
     client.attachKernel(this.#server.kernel);
     this.#channelClosed = new Promise((resolve) => this.#server.start(client.operations, resolve));
     this.ended = this.#finish();
@@ -160,7 +169,7 @@ class MountProcess {
     // A mount outlives the terminal from which it was made.
     process.on('SIGHUP', () => {});
     request.log(`${request.sourceText} mounted on ${driver.target}`);
-    if (!driver.wideReadahead)
+    if (driver instanceof NativeDriver && !driver.wideReadahead)
       request.log(`${driver.target}: /sys cannot be written, so the kernel reads ahead little`);
   }
 
@@ -347,7 +356,7 @@ class MountProcess {
       bytes,
       requests,
       kernel,
-      channel: this.#driver.counters(),
+      channel: this.#driver instanceof NativeDriver ? this.#driver.counters() : {},
       session: this.#client.stats(),
       residentBytes: process.memoryUsage.rss(),
     };

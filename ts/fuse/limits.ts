@@ -95,3 +95,12 @@ export const STALE_RETRIES_MAX = 65_536;
 
 /** Seconds for which the kernel may keep what a grant covers: without limit, as far as jiffies go. */
 export const UNLIMITED_SECONDS = 1_000_000_000;
+
+/** Calls of the portable driver that may wait for grants or data: each keeps one of libfuse's threads. */
+export const PATH_CALLS_WAITING_MAX = 1024;
+/** Files that are open in the portable driver: as many as Linux lets one process open. Its API has 31 bits for them. */
+export const OPEN_FILES_MAX = 1_048_576;
+/** How often the portable driver looks whether its mount is gone, milliseconds: nobody tells it. */
+export const GONE_LOOK_MS = 100;
+/** How long the portable driver waits for a rename that it has seen coming, milliseconds: two turns of a busy processor. */
+export const REPLACING_MS = 20;

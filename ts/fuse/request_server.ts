@@ -13,7 +13,7 @@ import { Errno } from '../util/errno.ts';
 import { isPlanted } from '../util/test_faults.ts';
 import { get64, In, OPCODE_COUNT, Opcode, opcodeName } from './abi.ts';
 import { DirectoryNodes } from './directory_nodes.ts';
-import type { ClosedHandler, FuseDriver } from './driver.ts';
+import type { ClosedHandler, FuseDriver, OperationsServer, RequestCounters } from './driver.ts';
 import * as attributes from './handlers/attributes.ts';
 import { ANSWERED, type Handler, HandlerContext } from './handlers/context.ts';
 import * as data from './handlers/data.ts';
@@ -41,22 +41,6 @@ export interface Threads {
   readonly timesRun: (tid: number) => number;
 }
 
-/** Numbers for the mount's statistics. */
-export interface RequestCounters {
-  /** Requests by the name of their opcode, since the mount. */
-  readonly requests: Record<string, number>;
-  /** Requests that wait now, and the bytes of their copies. */
-  readonly parked: number;
-  readonly parkedBytes: number;
-  /** Requests that had to wait, since the mount. */
-  readonly misses: number;
-  /** Requests that were answered ESTALE, to be asked again without their directory's lock, since the mount. */
-  readonly staled: number;
-  /** Nodes that the kernel references, and names that it holds with a timeout. */
-  readonly nodes: number;
-  readonly names: number;
-}
-
 /** Bytes that hold the header and the fixed part of a WRITE or FSYNC: what a wait for durability needs. */
 const FIXED_PARTS_BYTES = 80;
 
@@ -64,7 +48,7 @@ function secondsOfMonotonicClock(): number {
   return Math.floor(performance.now() / 1000);
 }
 
-export class RequestServer {
+export class RequestServer implements OperationsServer {
   /** For the client: what the kernel holds, and how to take it back. */
   readonly kernel: DriverKernelCache;
   private readonly driver: FuseDriver;
