@@ -58,9 +58,10 @@ module.exports = {
     only(
       'node-modules-at-the-edge',
       { dependencyTypes: ['core'], pathNot: '^(node:)?buffer$' },
-      '^ts/(sys|cli|bench|dev)/|^ts/store/native_volume\\.ts$|^ts/fuse/native_driver\\.ts$',
+      '^ts/(sys|cli|bench|dev)/|^ts/store/native_volume\\.ts$|^ts/fuse/(fuse_)?native_driver\\.ts$',
     ),
     only('cbor-in-the-codec', { path: 'node_modules/cbor-x' }, '^ts/wire/codec\\.ts$'),
+    only('fuse-native-in-its-driver', { path: 'fuse-native' }, '^ts/fuse/fuse_native_driver\\.ts$'),
     only('clipanion-in-cli', { path: 'node_modules/(clipanion|typanion)' }, '^ts/(cli|bench)/'),
     only(
       'addon-behind-adapters',

@@ -108,6 +108,7 @@ export interface MountStats {
     readonly received: Readonly<Record<string, number>>;
   };
   readonly requests: Readonly<Record<string, number>>;
+  readonly kernel: { readonly parked: number };
 }
 
 export async function mountStats(directory: string): Promise<MountStats> {

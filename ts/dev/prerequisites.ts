@@ -29,6 +29,8 @@ const PACKAGES: Readonly<Record<string, string>> = {
   perf: 'linux-perf',
   sqlite3: 'sqlite3',
   git: 'git',
+  perl: 'perl-base',
+  '/usr/lib/x86_64-linux-gnu/libfuse.so.2': 'libfuse2',
   make: 'make',
   '/usr/lib/postgresql': 'postgresql',
   '/usr/src/linux-source-6.1.tar.xz': 'linux-source-6.1',
@@ -47,6 +49,10 @@ export const TEST_COMMANDS: readonly string[] = [
   'zsh',
   'fish',
   'fusermount3',
+  'git',
+  'perl',
+  // Of the portable driver, whose package has its addon for this machine only.
+  ...(process.arch === 'x64' ? ['/usr/lib/x86_64-linux-gnu/libfuse.so.2'] : []),
 ];
 
 /** What the acceptance runs call beyond that. */

@@ -18,6 +18,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { type KernelCache, NO_KERNEL } from '../client/kernel_cache.ts';
 import { type AttrOut, MISS, type Operations, StatfsOut } from '../client/operations.ts';
+import { assert } from '../util/assert.ts';
 import { Errno } from '../util/errno.ts';
 import type { ClosedHandler, MountDriver, OperationsServer, RequestCounters, UnmountMode } from './driver.ts';
 import { GONE_LOOK_MS, PATH_CALLS_WAITING_MAX, REPLACING_MS } from './limits.ts';
@@ -31,6 +32,9 @@ type Handler = (caller: Caller, operation: number, ...rest: never[]) => void;
 
 /** Wakes the caller up with the result and what the operation gives besides. */
 type Signal = (caller: Caller, result: number, ...rest: unknown[]) => void;
+
+/** Puts the handler of an operation into the addon's table. */
+type Bind = (name: string, make: (signal: Signal) => Handler) => void;
 
 /** The addon, as far as it is used: also `op_NAME`, numbers, and `fuse_native_signal_NAME`, of type `Signal`. */
 interface Addon {
@@ -215,6 +219,7 @@ export class FuseNativeDriver implements MountDriver, OperationsServer {
       throw new Error(`${target}: libfuse cannot mount there`);
     }
     this.#descriptor = [...fuseDescriptors()].find((descriptor) => !before.has(descriptor)) ?? '';
+    assert(this.#descriptor !== '', 'libfuse has /dev/fuse open after a mount');
   }
 
   start(operations: Operations, onClosed: ClosedHandler): void {
@@ -340,17 +345,12 @@ export class FuseNativeDriver implements MountDriver, OperationsServer {
     return node < 0 ? node : this.#operations!.fsync(node);
   }
 
-  /** The node of a path, waited for. */
-  #findLater(name: string, path: string, use: (node: number) => void): void {
-    this.#run(name, (paths) => paths.find(path), use);
-  }
-
   /** Makes the addon's table of handlers, and marks what is in it. */
   #handlers(implemented: Uint32Array): Handler[] {
     const addon = this.#addon as unknown as Record<string, unknown>;
     // Every place of the table must have a function.
     const handlers: Handler[] = Array.from({ length: OPERATIONS }, () => () => {});
-    const bind = (name: string, make: (signal: Signal) => Handler): void => {
+    const bind: Bind = (name, make) => {
       const operation = addon[`op_${name}`] as number;
       implemented[operation] = 1;
       handlers[operation] = make(addon[`fuse_native_signal_${name}`] as Signal);
@@ -394,7 +394,7 @@ export class FuseNativeDriver implements MountDriver, OperationsServer {
     return handlers;
   }
 
-  #bindAttributes(bind: (name: string, make: (signal: Signal) => Handler) => void): void {
+  #bindAttributes(bind: Bind): void {
     const stat = (signal: Signal, caller: Caller, result: number): void => {
       const words = new Uint32Array(STAT_WORDS);
       const error = result < 0 ? result : putStat(words, this.#paths!.attr);
@@ -459,7 +459,7 @@ export class FuseNativeDriver implements MountDriver, OperationsServer {
     });
   }
 
-  #bindRename(bind: (name: string, make: (signal: Signal) => Handler) => void): void {
+  #bindRename(bind: Bind): void {
     bind('rename', (signal) => (caller, _operation, path: string, newPath: string) => {
       this.#run(
         'rename',
@@ -480,7 +480,7 @@ export class FuseNativeDriver implements MountDriver, OperationsServer {
     });
   }
 
-  #bindData(bind: (name: string, make: (signal: Signal) => Handler) => void): void {
+  #bindData(bind: Bind): void {
     bind('open', (signal) => (caller, _operation, path: string, flags: number) => {
       this.#run(
         'open',
@@ -549,17 +549,21 @@ export class FuseNativeDriver implements MountDriver, OperationsServer {
       );
     });
     bind('fsyncdir', (signal) => (caller, _operation, path: string) => {
-      this.#findLater('fsyncdir', path, (node) => {
-        this.#runLater(
-          'sync',
-          () => this.#fsync(node),
-          (result) => signal(caller, result),
-        );
-      });
+      this.#run(
+        'fsyncdir',
+        (paths) => paths.find(path),
+        (node) => {
+          this.#runLater(
+            'sync',
+            () => this.#fsync(node),
+            (result) => signal(caller, result),
+          );
+        },
+      );
     });
   }
 
-  #bindXattrs(bind: (name: string, make: (signal: Signal) => Handler) => void): void {
+  #bindXattrs(bind: Bind): void {
     bind('getxattr', (signal) => (caller, _operation, path: string, name: string, value: Buffer) => {
       this.#run(
         'getxattr',

@@ -7,13 +7,25 @@ import { testProgram } from '../../../ts/dev/test_programs.ts';
 import { SeveralMounts } from '../../harness/several_mounts.ts';
 import { type AcceptanceContext, type AcceptanceLine, require } from '../acceptance.ts';
 
-/** @throws Error - with the program's own words, when a look saw anything but the state of now. */
+/**
+ * @param without - kinds of changes and looks that one of the mounts lacks.
+ * @throws Error - with the program's own words, when a look saw anything but the state of now.
+ */
 export async function nextCall(
   directories: readonly string[],
   rounds: number,
   measure: (line: string) => void,
+  without: readonly string[] = [],
 ): Promise<void> {
-  const argv = [testProgram('next-call'), directories[0]!, directories[1]!, '--rounds', String(rounds)];
+  const lacks = without.flatMap((kind) => ['--without', kind]);
+  const argv = [
+    testProgram('next-call'),
+    directories[0]!,
+    directories[1]!,
+    '--rounds',
+    String(rounds),
+    ...lacks,
+  ];
   const result = await run(argv, {
     allow: [0, 1, 3, 4],
     timeoutMs: 120_000 + rounds * 5_000,

@@ -9,7 +9,8 @@
 //! expected answers come from a model in memory. Sides swap from round to round, so that each side makes N changes of each kind.
 //!
 //! Prints a line for each kind, with the longest change and the longest look, and the first failures; exit code 1 when
-//! there are any. `--only KIND` may be repeated: the others are made, but not looked at.
+//! there are any. `--only KIND` may be repeated: the others are made, but not looked at. So may `--without KIND`, for a mount
+//! that lacks this kind of change, or of look (stat, read, map, list, xattr, read-link, held-stat, held-read, held-map).
 
 mod support;
 
@@ -167,6 +168,22 @@ enum Look {
     HeldMap,
 }
 
+impl Look {
+    fn name(self) -> &'static str {
+        match self {
+            Look::Stat => "stat",
+            Look::Read => "read",
+            Look::Map => "map",
+            Look::List => "list",
+            Look::Xattr => "xattr",
+            Look::ReadLink => "read-link",
+            Look::HeldStat => "held-stat",
+            Look::HeldRead => "held-read",
+            Look::HeldMap => "held-map",
+        }
+    }
+}
+
 const LOOKS: &[Look] = &[
     Look::Stat,
     Look::Read,
@@ -211,6 +228,7 @@ struct Judge {
     content: u64,
     looks: usize,
     only: Vec<String>,
+    without: Vec<String>,
 }
 
 fn pattern(id: u64, length: usize) -> Vec<u8> {
@@ -397,6 +415,9 @@ impl Judge {
         let mut longest = 0;
         for index in 0..LOOKS.len() {
             let look = LOOKS[(first + index) % LOOKS.len()];
+            if self.lacks(look.name()) {
+                continue;
+            }
             let one = look == Look::List || matches!(look, Look::HeldStat | Look::HeldRead | Look::HeldMap);
             for name in names.iter().take(if one { 1 } else { names.len() }) {
                 self.watchdog.begin();
@@ -657,6 +678,10 @@ impl Judge {
         ok("mkdir", sys::mkdir_at(&Fd::CWD, &self.path(0, ""), 0o755))
     }
 
+    fn lacks(&self, kind: &str) -> bool {
+        self.without.iter().any(|name| name == kind)
+    }
+
     fn wanted(&self, change: Change) -> bool {
         self.only.is_empty() || self.only.iter().any(|name| name == change.name())
     }
@@ -756,6 +781,7 @@ fn body(arguments: Arguments) -> Result<()> {
         content: 0,
         looks: 0,
         only: arguments.options("only").map(|name| name.to_string_lossy().into_owned()).collect(),
+        without: arguments.options("without").map(|name| name.to_string_lossy().into_owned()).collect(),
     };
     let mut directories = 0;
     judge.restart(directories)?;
@@ -765,7 +791,7 @@ fn body(arguments: Arguments) -> Result<()> {
     }
     for cycle in 0..rounds * 2 {
         for (index, &change) in CYCLE.iter().enumerate() {
-            if change == Change::Exchange && !exchanges {
+            if change == Change::Exchange && !exchanges || judge.lacks(change.name()) {
                 continue;
             }
             // Neighbours in a cycle are mostly made by different sides, and each kind by both in turn.
