@@ -21,7 +21,7 @@ import { type AttrOut, MISS, type Operations, StatfsOut } from '../client/operat
 import { assert } from '../util/assert.ts';
 import { Errno } from '../util/errno.ts';
 import type { ClosedHandler, MountDriver, OperationsServer, RequestCounters, UnmountMode } from './driver.ts';
-import { GONE_LOOK_MS, PATH_CALLS_WAITING_MAX, REPLACING_MS } from './limits.ts';
+import { GONE_LOOK_MS, PATH_CALLS_WAITING_MAX, REPLACING_LOOK_MS } from './limits.ts';
 import { Listing, PathOperations } from './path_operations.ts';
 
 /** What waits for an answer: the memory in which one of libfuse's threads keeps its request. */
@@ -285,6 +285,10 @@ export class FuseNativeDriver implements MountDriver, OperationsServer {
    */
   #run(name: string, step: (paths: PathOperations) => number, answer: (result: number) => void): void {
     this.#counts[name] = (this.#counts[name] ?? 0) + 1;
+    this.#do(step, answer);
+  }
+
+  #do(step: (paths: PathOperations) => number, answer: (result: number) => void): void {
     this.#begin(() => {
       const result = this.#aborted === 0 ? step(this.#paths!) : -this.#aborted;
       if (result !== MISS) return answer(result);
@@ -466,18 +470,24 @@ export class FuseNativeDriver implements MountDriver, OperationsServer {
         (paths) => paths.rename(path, newPath, caller),
         (result) => {
           signal(caller, result);
-          const replaced = this.#paths!.replacedBy(caller);
-          if (replaced === undefined) return;
-          const end = (): void =>
-            this.#run(
-              'unlink',
-              (paths) => paths.endReplacing(caller, replaced),
-              () => {},
-            );
-          setTimeout(end, REPLACING_MS).unref();
+          this.#awaitReplacing(caller);
         },
       );
     });
+  }
+
+  /** libfuse has hidden a file that a rename is to replace, as it seems. If none comes it was removed. */
+  #awaitReplacing(caller: Caller): void {
+    const replaced = this.#paths!.replacedBy(caller);
+    if (replaced === undefined) return;
+    const look = (): void =>
+      this.#do(
+        (paths) => paths.endReplacing(caller, replaced),
+        () => {
+          if (this.#paths!.replacedBy(caller) === replaced) setTimeout(look, REPLACING_LOOK_MS).unref();
+        },
+      );
+    setTimeout(look, REPLACING_LOOK_MS).unref();
   }
 
   #bindData(bind: Bind): void {

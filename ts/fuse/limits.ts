@@ -102,5 +102,5 @@ export const PATH_CALLS_WAITING_MAX = 1024;
 export const OPEN_FILES_MAX = 1_048_576;
 /** How often the portable driver looks whether its mount is gone, milliseconds: nobody tells it. */
 export const GONE_LOOK_MS = 100;
-/** How long the portable driver waits for a rename that it has seen coming, milliseconds: two turns of a busy processor. */
-export const REPLACING_MS = 20;
+/** How often the portable driver looks whether a rename that it has seen coming is still on its way, milliseconds. */
+export const REPLACING_LOOK_MS = 20;

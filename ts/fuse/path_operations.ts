@@ -357,14 +357,18 @@ export class PathOperations {
     return 0;
   }
 
-  /** What a caller is about to replace; to be given to `endReplacing` if the rename does not come. */
+  /** What a caller is about to replace; to be given to `endReplacing` now and then until it is nothing. */
   replacedBy(caller: object): Replaced | undefined {
     return this.#replaced.get(caller);
   }
 
-  /** Takes the name away for which the rename has not come: it was an unlink, and some other rename was taken for it. */
+  /**
+   * Takes the name away for which no program waits to rename any more: it was an unlink, and another rename was taken for
+   * that of the caller. Until then `replacedBy` goes on to tell of it.
+   */
   endReplacing(caller: object, replaced: Replaced): number {
     if (this.#replaced.get(caller) !== replaced || replaced.isComing) return 0;
+    if (this.#isRenamedTo(nameIn(replaced.path))) return 0;
     const node = this.find(replaced.path);
     if (node === MISS) return MISS;
     const result = node === replaced.node ? this.unlink(replaced.path) : 0;

@@ -120,6 +120,10 @@ test('where the rename does not come it was an unlink', () => {
   const caller = {};
   bench.paths.rename('/a', HIDDEN, caller);
   const replaced = bench.paths.replacedBy(caller)!;
+  expect(bench.paths.endReplacing(caller, replaced)).toBe(0);
+  expect(bench.paths.replacedBy(caller)).toBe(replaced);
+  expect(bench.allNames()).toEqual(['a']);
+  bench.renamed.clear();
   bench.fs.missWhen = (operation) => operation === 'unlink';
   expect(bench.paths.endReplacing(caller, replaced)).toBe(MISS);
   bench.fs.missWhen = null;
