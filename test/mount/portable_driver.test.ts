@@ -353,7 +353,7 @@ const LACKS: Readonly<Record<string, () => Promise<void>>> = {
     const refused = await mountAt(target, 'driver=fuse');
     expect(refused).toMatchObject({
       code: 1,
-      stderr: expect.stringMatching(/native or fuse-native, not fuse\n/),
+      stderr: expect.stringMatching(/one of native, fuse-native, not fuse\n/),
     });
     cleanup.add(() => run(['umount', '-i', '-l', target], { allow: [0, 32] }));
     const options = 'ro,nosuid,nodev,noexec,noatime';
@@ -441,6 +441,33 @@ describe('how it begins and ends', () => {
     await until(async () => !(await isRunning(pid)), 'the process ends');
     expect(await isMounted(target)).toBe(false);
     await shell('rm "$2/made"');
+  });
+
+  test('umount -f ends calls that wait', async () => {
+    const { directory: target, pid } = await mount('aborted');
+    await shell('echo written > "$2/wanted"');
+    const holder = several.mounts[1]!.pid;
+    process.kill(holder, 'SIGSTOP');
+    try {
+      const reader = run(['cat', join(target, 'wanted')], { allow: ANY, timeoutMs: 60_000 });
+      await until(async () => (await mountStats(target)).kernel.parked === 1, 'cat waits');
+      const umount = run([process.execPath, command('umount.crfs'), '-f', target], {
+        allow: ANY,
+        timeoutMs: 60_000,
+      });
+      expect(await reader).toMatchObject({
+        code: 1,
+        stdout: '',
+        stderr: expect.stringMatching(/connection abort/),
+      });
+      process.kill(holder, 'SIGCONT');
+      expect((await umount).code).toBe(0);
+    } finally {
+      process.kill(holder, 'SIGCONT');
+    }
+    expect(await isMounted(target)).toBe(false);
+    await until(async () => !(await isRunning(pid)), 'the process ends');
+    await shell('rm "$2/wanted"');
   });
 
   test('when the server is gone every call fails with EIO, and umount returns', async () => {

@@ -60,7 +60,7 @@ export interface FuseNativeOptions {
   /** Generic mount flags as mount(8) writes them: ro, nosuid, noatime and so on. */
   readonly flags: readonly string[];
   /** Whether a program waits in a rename(2) to a name. */
-  readonly isRenamedTo: (name: Uint8Array) => boolean;
+  readonly isRenamedTo: (name: Uint8Array) => Promise<boolean>;
 }
 
 /** Length of the addon's table of operations. */
@@ -186,7 +186,7 @@ export class FuseNativeDriver implements MountDriver, OperationsServer {
   readonly #thread: Buffer;
   /** Libfuse's descriptor of /dev/fuse. */
   readonly #descriptor: string;
-  readonly #isRenamedTo: (name: Uint8Array) => boolean;
+  readonly #isRenamedTo: (name: Uint8Array) => Promise<boolean>;
   readonly #counts: Record<string, number> = {};
   readonly #waiting = new Set<Waiting>();
   readonly #space = new StatfsOut();
@@ -224,7 +224,7 @@ export class FuseNativeDriver implements MountDriver, OperationsServer {
 
   start(operations: Operations, onClosed: ClosedHandler): void {
     this.#operations = operations;
-    this.#paths = new PathOperations(operations, process.geteuid!(), process.getegid!(), this.#isRenamedTo);
+    this.#paths = new PathOperations(operations, process.geteuid!(), process.getegid!());
     for (const call of this.#early.splice(0)) call();
     const timer = setInterval(() => {
       void readlink(`/proc/self/fd/${this.#descriptor}`)
@@ -465,14 +465,18 @@ export class FuseNativeDriver implements MountDriver, OperationsServer {
 
   #bindRename(bind: Bind): void {
     bind('rename', (signal) => (caller, _operation, path: string, newPath: string) => {
-      this.#run(
-        'rename',
-        (paths) => paths.rename(path, newPath, caller),
-        (result) => {
-          signal(caller, result);
-          this.#awaitReplacing(caller);
-        },
-      );
+      const rename = (isReplaced: boolean): void =>
+        this.#run(
+          'rename',
+          (paths) => paths.rename(path, newPath, caller, isReplaced),
+          (result) => {
+            signal(caller, result);
+            this.#awaitReplacing(caller);
+          },
+        );
+      const hidden = this.#paths?.hidesName(path, newPath) ?? null;
+      if (hidden === null) rename(false);
+      else void this.#isRenamedTo(hidden).then(rename);
     });
   }
 
@@ -480,14 +484,20 @@ export class FuseNativeDriver implements MountDriver, OperationsServer {
   #awaitReplacing(caller: Caller): void {
     const replaced = this.#paths!.replacedBy(caller);
     if (replaced === undefined) return;
-    const look = (): void =>
-      this.#do(
-        (paths) => paths.endReplacing(caller, replaced),
-        () => {
-          if (this.#paths!.replacedBy(caller) === replaced) setTimeout(look, REPLACING_LOOK_MS).unref();
-        },
+    const look = async (): Promise<void> => {
+      const isComing = await this.#isRenamedTo(
+        Buffer.from(replaced.path.slice(replaced.path.lastIndexOf('/') + 1)),
       );
-    setTimeout(look, REPLACING_LOOK_MS).unref();
+      if (this.#paths!.replacedBy(caller) !== replaced) return;
+      if (isComing) later();
+      else
+        this.#do(
+          (paths) => paths.endReplacing(caller, replaced),
+          () => {},
+        );
+    };
+    const later = (): void => void setTimeout(() => void look(), REPLACING_LOOK_MS).unref();
+    later();
   }
 
   #bindData(bind: Bind): void {

@@ -12,8 +12,8 @@
 //
 // libfuse renames a file to .fuse_hidden instead of removing it while it is open here, and before a rename that replaces it.
 // Nobody gets to see such a name: the file loses its name at once, as anywhere, and what libfuse calls it from then on
-// stands for its inode, which is open. Whether a rename follows is not told. If it does (`isRenamedTo`), the name is left to
-// it, so that it replaces the file at one moment.
+// stands for its inode, which is open. Whether a rename follows the driver has to find out. If it does the name is left to it,
+// so that it replaces the file at one moment.
 //
 // Names come as text, in which bytes that are not UTF-8 have become U+FFFD. They are lost, so a path with that character
 // is refused with EILSEQ: it may stand for any other name.
@@ -139,7 +139,6 @@ export class PathOperations {
   readonly #uid: number;
   readonly #gid: number;
   readonly #set = new SetAttr();
-  readonly #isRenamedTo: (name: Uint8Array) => boolean;
   readonly #open = new Map<number, OpenFile>();
   #nextNumber = 1;
   /** Nodes of open files that have lost their name, by what libfuse calls them. */
@@ -149,12 +148,10 @@ export class PathOperations {
   /** What is about to be replaced, by the caller that will do it. */
   readonly #replaced = new Map<object, Replaced>();
 
-  /** @param isRenamedTo - whether a program waits in a rename to such a name */
-  constructor(operations: Operations, uid: number, gid: number, isRenamedTo: (name: Uint8Array) => boolean) {
+  constructor(operations: Operations, uid: number, gid: number) {
     this.#operations = operations;
     this.#uid = uid;
     this.#gid = gid;
-    this.#isRenamedTo = isRenamedTo;
   }
 
   /** Files that are open. */
@@ -315,12 +312,20 @@ export class PathOperations {
     return dir < 0 ? dir : this.#operations.rmdir(dir, nameIn(path));
   }
 
-  /** @param caller - the same object for what one thread of libfuse asks one after the other */
-  rename(path: string, newPath: string, caller: object): number {
+  /** The name that libfuse takes away from an open file by a rename; null if the rename is one of a program. */
+  hidesName(path: string, newPath: string): Uint8Array | null {
+    return this.#hiding(path, newPath) === undefined ? null : nameIn(path);
+  }
+
+  /**
+   * @param caller - the same object for what one thread of libfuse asks one after the other
+   * @param isReplaced - of one that hides a name: another rename follows
+   */
+  rename(path: string, newPath: string, caller: object, isReplaced = false): number {
     const dir = this.#findParent(path);
     if (dir < 0) return dir;
     const file = this.#hiding(path, newPath);
-    if (file !== undefined) return this.#hide(dir, file, newPath, caller);
+    if (file !== undefined) return this.#hide(dir, file, newPath, isReplaced ? caller : null);
     const newDir = this.#findParent(newPath);
     if (newDir < 0) return newDir;
     const replaced = this.#replaced.get(caller);
@@ -341,13 +346,12 @@ export class PathOperations {
   }
 
   /** Takes an open file's name away, or leaves that to the rename that follows. */
-  #hide(dir: number, file: OpenFile, newPath: string, caller: object): number {
+  #hide(dir: number, file: OpenFile, newPath: string, caller: object | null): number {
     const { path, node } = file;
-    const name = nameIn(path);
-    if (this.#isRenamedTo(name)) {
+    if (caller !== null) {
       this.#replaced.set(caller, { path, node, isComing: false });
     } else {
-      const result = this.#operations.unlink(dir, name);
+      const result = this.#operations.unlink(dir, nameIn(path));
       if (result !== 0) return result;
     }
     const hidden = lastOf(newPath);
@@ -357,18 +361,17 @@ export class PathOperations {
     return 0;
   }
 
-  /** What a caller is about to replace; to be given to `endReplacing` now and then until it is nothing. */
+  /** What a caller is about to replace; to be given to `endReplacing` if the rename does not come. */
   replacedBy(caller: object): Replaced | undefined {
     return this.#replaced.get(caller);
   }
 
   /**
    * Takes the name away for which no program waits to rename any more: it was an unlink, and another rename was taken for
-   * that of the caller. Until then `replacedBy` goes on to tell of it.
+   * that of the caller.
    */
   endReplacing(caller: object, replaced: Replaced): number {
     if (this.#replaced.get(caller) !== replaced || replaced.isComing) return 0;
-    if (this.#isRenamedTo(nameIn(replaced.path))) return 0;
     const node = this.find(replaced.path);
     if (node === MISS) return MISS;
     const result = node === replaced.node ? this.unlink(replaced.path) : 0;
