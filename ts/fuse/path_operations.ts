@@ -168,10 +168,20 @@ export class PathOperations {
     for (const name of path.split('/')) {
       if (name === '') continue;
       const result = this.#operations.lookup(node, bytesOf(name), this.attr);
-      if (result !== 0) return result;
+      if (result !== 0)
+        return result === -Errno.ENOENT && this.#wasHidden(lastOf(path)) ? -Errno.ESTALE : result;
       node = this.attr.node;
     }
     return node;
+  }
+
+  /**
+   * Whether it was a hidden file's name, which has been closed since: whoever found the file by the name that it had before
+   * must look again.
+   */
+  #wasHidden(name: string): boolean {
+    const number = HIDDEN.exec(name)?.[1];
+    return number !== undefined && Number.parseInt(number, 16) <= this.#hiddenSoFar;
   }
 
   /** The node of the directory of a path. @returns it, MISS or -errno */
