@@ -102,7 +102,7 @@ const DRIVERS: readonly DriverName[] = ['native', 'fuse-native'];
 
 function parseDriver(text: string): DriverName {
   const driver = DRIVERS.find((name) => name === text);
-  if (driver === undefined) throw new CliError(`-o driver: native or fuse-native, not ${text}`);
+  if (driver === undefined) throw new CliError(`-o driver: one of native, fuse-native, not ${text}`);
   return driver;
 }
 

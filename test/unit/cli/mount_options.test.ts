@@ -10,6 +10,7 @@ test('without options', () => {
     readOnly: false,
     kernelFlags: [],
     allowOther: true,
+    driver: 'native',
     cacheBytes: CACHE_BYTES_DEFAULT,
     port: undefined,
     cpuIdle: 'auto',
@@ -26,6 +27,15 @@ test('several -o, lists and repetitions: a later option wins', () => {
   expect(settings.cacheBytes).toBe(64 * 1024 ** 2);
   expect(settings.port).toBe(99);
   expect(settings.logFile).toBe('/tmp/x');
+});
+
+test('the portable driver lets only root in', () => {
+  expect(parseMountOptions(['driver=fuse-native'])).toMatchObject({
+    driver: 'fuse-native',
+    allowOther: false,
+  });
+  expect(parseMountOptions(['driver=fuse-native,driver=native,allow_other']).allowOther).toBe(true);
+  expect(parseMountOptions(['allow_other,noallow_other,driver=fuse-native']).allowOther).toBe(false);
 });
 
 test('what /etc/fstab may hold is accepted', () => {
@@ -61,6 +71,8 @@ test.each([
   ['cache=1M', 'at least 16M'],
   ['cache=lots', 'not a size'],
   ['cpuidle=never', 'one of auto, poll, sleep'],
+  ['driver=fuse', 'one of native, fuse-native'],
+  ['driver=fuse-native,allow_other', 'only root may enter'],
   ['port=x', 'not a port'],
   ['log=relative', 'must be absolute'],
 ])('%s is refused', (text, message) => {
