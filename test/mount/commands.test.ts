@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The commands as people meet them: what they print, how they end, what they say when something is wrong.
 
+import { spawn } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from 'vitest';
 import { type CommandResult, run } from '../../ts/dev/command.ts';
 import { Column } from '../harness/column.ts';
@@ -21,6 +23,11 @@ function call(name: 'crfsd' | 'mount.crfs' | 'umount.crfs', ...rest: string[]): 
 
 async function isMounted(directory: string): Promise<boolean> {
   return (await run(['findmnt', '-n', directory], { allow: [0, 1] })).code === 0;
+}
+
+/** Waits until something is so; the test's own time limit ends it. */
+async function until(isSo: () => Promise<boolean>): Promise<void> {
+  while (!(await isSo())) await sleep(50);
 }
 
 /** A failure is one line on stderr that says what is wrong, with an exit code. */
@@ -246,6 +253,24 @@ describe('umount', () => {
     await column.startMount();
     await column.stop();
   });
+
+  test('returns though another mount namespace has the mount too, which is served on', async () => {
+    const column = await Column.start(await temporaryDirectory(cleanup), cleanup, { size: '256M' });
+    await run(['sh', '-c', 'echo text > "$1/file"', 'sh', column.mountPoint], { timeoutMs: 20_000 });
+    const { pid } = await mountStats(column.mountPoint);
+    // In a namespace of its own, to which an unmount does not spread.
+    const other = spawn('unshare', ['-m', 'sleep', '60'], { stdio: 'ignore' });
+    cleanup.add(async () => void other.kill('SIGKILL'));
+    const inside = (...argv: string[]): Promise<CommandResult> =>
+      run(['nsenter', '-m', '-t', String(other.pid), ...argv], { allow: ANY, timeoutMs: 20_000 });
+    await until(async () => (await inside('cat', join(column.mountPoint, 'file'))).stdout === 'text\n');
+    expect(await call('umount.crfs', column.mountPoint)).toMatchObject({ code: 0, stderr: '' });
+    expect(await isMounted(column.mountPoint)).toBe(false);
+    await inside('sh', '-c', `echo more >> ${join(column.mountPoint, 'file')}`);
+    expect((await inside('cat', join(column.mountPoint, 'file'))).stdout).toBe('text\nmore\n');
+    other.kill('SIGKILL');
+    await until(async () => (await run(['test', '-d', `/proc/${pid}`], { allow: [0, 1] })).code === 1);
+  }, 60_000);
 
   test('after the server was killed: calls fail with EIO at once, umount returns and says what was lost', async () => {
     const directory = await temporaryDirectory(cleanup);

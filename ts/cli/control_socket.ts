@@ -33,7 +33,12 @@ export type ControlRequest =
 export type FixedSetting = number | string | boolean | null;
 
 export type ControlAnswer =
-  | { readonly ok: true; readonly stats?: object }
+  | {
+      readonly ok: true;
+      readonly stats?: object;
+      /** Unmounted, but the process goes on for others. */
+      readonly isServedOn?: boolean;
+    }
   | { readonly ok: false; readonly error: string; readonly exitCode: number };
 
 /** The mount that is asked: its device number and who mounted it. */

@@ -46,6 +46,11 @@ import { makeRuntimeDirectory } from './runtime_directory.ts';
 import type { MountStatus } from './status.ts';
 import { forgetForUmount, noteForUmount } from './umount_note.ts';
 
+/**
+ * The kernel ends a connection within umount(2), when nothing else has the mount; after this time something has, milliseconds.
+ */
+const ELSEWHERE_MS = 5000;
+
 /** Time for a server to take the connection, milliseconds. */
 const CONNECT_TIMEOUT_MS = 10_000;
 
@@ -252,6 +257,7 @@ class MountProcess {
       return { ok: false, error: `${directory}: ${why}`, exitCode: Exit.failed };
     }
     if (mode === 'lazy') return { ok: true };
+    if (await this.#isElsewhere()) return this.#leaveElsewhere();
     await this.ended;
     if (this.#lossErrno === 0) return { ok: true };
     const why = this.#lost ?? errnoName(this.#lossErrno) ?? `errno ${this.#lossErrno}`;
@@ -260,6 +266,20 @@ class MountProcess {
       error: `${directory}: unmounted, but changes were lost: ${why}`,
       exitCode: Exit.system,
     };
+  }
+
+  /** Whether another mount namespace, a container's mostly, has a copy of the mount: then the connection does not end with ours. */
+  async #isElsewhere(): Promise<boolean> {
+    const late = new Promise<boolean>((resolve) => setTimeout(resolve, ELSEWHERE_MS, true).unref());
+    return Promise.race([this.#channelClosed.then(() => false), late]);
+  }
+
+  /** The mount is served on for the other namespace, and what was changed here is durable. */
+  async #leaveElsewhere(): Promise<ControlAnswer> {
+    const flushed = await this.#flush();
+    if (!flushed.ok) return flushed;
+    this.#request.log('unmounted, but another mount namespace has it too: served until that lets it go');
+    return { ok: true, isServedOn: true };
   }
 
   /** The kernel ends a connection whose descriptor is closed: what is left to a user without fusectl in /sys. */

@@ -52,8 +52,9 @@ class UmountCommand extends CrfsCommand {
       await systemUmount(mount.mountPoint, { force: this.force, lazy: this.lazy });
     } else {
       const { answer } = reply;
-      // A mount that goes on, or serves what was open, does not end its process now.
-      if (this.lazy || (!answer.ok && answer.exitCode === Exit.failed)) reply.forget();
+      // A mount that goes on, or serves what was open or another namespace, does not end its process now.
+      const goesOn = answer.ok ? answer.isServedOn === true : answer.exitCode === Exit.failed;
+      if (this.lazy || goesOn) reply.forget();
       await reply.ended;
       if (!answer.ok) throw new CliError(answer.error, answer.exitCode);
     }
