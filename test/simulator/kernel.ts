@@ -175,6 +175,10 @@ export class SimulatedKernel implements KernelCache {
     return false;
   }
 
+  caughtUp(): Promise<void> {
+    return Promise.resolve();
+  }
+
   isTaking(): boolean {
     return false;
   }

@@ -262,8 +262,12 @@ export class DriverKernelCache implements KernelCache {
 
   /** A reply gives a thread the attributes of a node, for as long as the grant stands if they are cacheable. */
   giveAttributes(node: number, attr: AttrOut, thread: number): void {
+    // Of what the kernel holds it is told when that goes, and must not be before the thread has taken this.
+    const isTold = attr.cacheable
+      ? !this.lookups.holds(node, Holds.attributes) && !isDirectory(attr)
+      : this.lookups.holds(node, Holds.pages);
+    if (isTold) this.untaken.note(thread, node, performance.now());
     if (attr.cacheable) this.lookups.mark(node, Holds.attributes);
-    else if (this.lookups.holds(node, Holds.pages)) this.untaken.note(thread, node, performance.now());
   }
 
   /** A reply gives an ACL, or that there is none, which the kernel keeps until it forgets the attributes. */
@@ -406,6 +410,11 @@ export class DriverKernelCache implements KernelCache {
 
   isTaking(node: number): boolean {
     return this.untaken.has(node, performance.now());
+  }
+
+  /** Two rounds of the event loop: the second one looks at what the kernel had asked when the first began. */
+  caughtUp(): Promise<void> {
+    return new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
   }
 
   forEachLooked(visit: (node: number) => void): void {
