@@ -19,6 +19,7 @@ import { buildTestPrograms } from '../../ts/dev/test_programs.ts';
 import { Cleanup } from '../harness/images.ts';
 import type { AcceptanceLine } from './acceptance.ts';
 import { ONE_COLUMN } from './one_column/lines.ts';
+import { POSIX } from './posix/lines.ts';
 import { TWO_MOUNTS } from './two_mounts/lines.ts';
 
 const TOPICS: Readonly<Record<string, readonly AcceptanceLine[]>> = {
@@ -26,6 +27,8 @@ const TOPICS: Readonly<Record<string, readonly AcceptanceLine[]>> = {
   '3': ONE_COLUMN,
   two_mounts: TWO_MOUNTS,
   '4': TWO_MOUNTS,
+  posix: POSIX,
+  '5': POSIX,
 };
 
 interface Settings {
