@@ -13,7 +13,7 @@ afterEach(() => cleanup.run());
 
 test('crfs-bench visibility on two mounts sees every change at the first look', async () => {
   const several = await SeveralMounts.start(await temporaryDirectory(cleanup), cleanup, { count: 2 });
-  const figures = await visibility(several.paths, 30, 2);
+  const figures = await visibility(several.paths, 30, 2, 10);
   for (const [name, times] of Object.entries(figures.looks)) expect(times.stale, name).toBe(0);
   expect(figures.handover.file.handovers).toBeGreaterThan(0);
   expect(figures.handover.names.handovers).toBeGreaterThan(0);

@@ -15,13 +15,15 @@ const HANDOVERS = 300;
 const PART_OF_SHARE = 1 / 4;
 const LONGEST_WAIT = 5_000_000;
 
-/** Through the command, as users run it. */
+/** Through the command, as users run it. @param warmUp - rounds before those that are timed; the command's own if left out. */
 export async function visibility(
   directories: readonly string[],
   rounds: number,
   seconds: number,
+  warmUp?: number,
 ): Promise<Visibility> {
   const numbers = ['--rounds', String(rounds), '--seconds', String(seconds)];
+  if (warmUp !== undefined) numbers.push('--warm-up', String(warmUp));
   const program = resolve('dist/bench/crfs-bench.js');
   const sides = ['--a', directories[0]!, '--b', directories[1]!];
   const argv = [process.execPath, program, 'visibility', ...sides, ...numbers, '--json'];
