@@ -175,10 +175,6 @@ export class SimulatedKernel implements KernelCache {
     return false;
   }
 
-  caughtUp(): Promise<void> {
-    return Promise.resolve();
-  }
-
   isTaking(): boolean {
     return false;
   }

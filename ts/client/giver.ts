@@ -190,9 +190,6 @@ export class Giver {
     for (const range of ranges) core.setLeaving(range, 1);
     if (core.freshGrants !== null) await core.freshGrants;
     const gone = ranges.filter((range) => range.newMode === Mode.none);
-    // A read(2) that has asked for the size, and not been heard yet, would go on with an older one (isTaking).
-    const isKept = ({ node, opens }: FileState): boolean => opens > 0 && core.kernel.hasPages(node);
-    if (ranges.some((range) => filesIn(core, range).some(isKept))) await core.kernel.caughtUp();
     await this.#whenBetweenCalls(ranges);
     const timesGiven = core.timesGiven;
     if (!isPlanted('keep-kernel-caches')) {

@@ -55,9 +55,6 @@ export interface KernelCache {
   /** Whether a thread may not have taken the attributes of a file yet that it was given. */
   isTaking(node: number): boolean;
 
-  /** Resolves when what the kernel had asked by now is answered, or waits. */
-  caughtUp(): Promise<void>;
-
   /** Calls `visit` with nodes that a program looked up in the last seconds, as far as the kernel still knows them. */
   forEachLooked(visit: (node: number) => void): void;
 }
@@ -74,6 +71,5 @@ export const NO_KERNEL: KernelCache = {
   hasPages: () => false,
   isWriting: () => false,
   isTaking: () => false,
-  caughtUp: () => Promise.resolve(),
   forEachLooked: () => {},
 };

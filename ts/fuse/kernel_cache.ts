@@ -412,11 +412,6 @@ export class DriverKernelCache implements KernelCache {
     return this.untaken.has(node, performance.now());
   }
 
-  /** Two rounds of the event loop: the second one looks at what the kernel had asked when the first began. */
-  caughtUp(): Promise<void> {
-    return new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
-  }
-
   forEachLooked(visit: (node: number) => void): void {
     this.recent.forEach(this.seconds(), (node) => {
       if (this.isReferenced(node)) visit(node);
