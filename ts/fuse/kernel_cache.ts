@@ -262,12 +262,8 @@ export class DriverKernelCache implements KernelCache {
 
   /** A reply gives a thread the attributes of a node, for as long as the grant stands if they are cacheable. */
   giveAttributes(node: number, attr: AttrOut, thread: number): void {
-    // Of what the kernel holds it is told when that goes, and must not be before the thread has taken this.
-    const isTold = attr.cacheable
-      ? !this.lookups.holds(node, Holds.attributes) && !isDirectory(attr)
-      : this.lookups.holds(node, Holds.pages);
-    if (isTold) this.untaken.note(thread, node, performance.now());
     if (attr.cacheable) this.lookups.mark(node, Holds.attributes);
+    else if (this.lookups.holds(node, Holds.pages)) this.untaken.note(thread, node, performance.now());
   }
 
   /** A reply gives an ACL, or that there is none, which the kernel keeps until it forgets the attributes. */

@@ -81,8 +81,8 @@ export const OWN_PAGES_MS = 2;
 
 /** Threads that may not have taken the attributes that they asked for; beyond it all are forgotten. */
 export const UNTAKEN_MAX = 4096;
-/** How long such a thread is waited for, milliseconds: very many turns of others on a busy processor. */
-export const UNTAKEN_MS = 1000;
+/** How long such a thread is waited for, milliseconds: many turns of others on a busy processor. */
+export const UNTAKEN_MS = 100;
 
 /** How long until it is looked again whether a thread has come to wait for its answer, milliseconds, and how often. */
 export const LOOK_LATER_MS = 1;

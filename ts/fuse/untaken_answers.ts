@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// Attributes that the kernel did not have, or may not keep, and that the thread which asked may not have taken yet. The kernel
+// Attributes that were given for the moment only, and that the thread which asked may not have taken yet. The kernel
 // throws away attributes that come behind an invalidation of their inode, and a read(2) or lseek(2) that has asked for them
 // goes on with the size that it knew before. So pages of a file are not invalidated before such a thread has run.
 

@@ -279,19 +279,6 @@ describe('the kernel cache', () => {
     expect(kernel.isTaking(10)).toBe(false);
   });
 
-  it('knows of one that was given attributes to keep, which the kernel did not have', async () => {
-    timesRun = 1;
-    give(1, 'f', 10);
-    now += 60;
-    kernel.forgetAttributes(10, 11);
-    await kernel.settled();
-    giveAttributes(10, true);
-    expect(kernel.isTaking(10)).toBe(true);
-    timesRun++;
-    giveAttributes(10, true);
-    expect(kernel.isTaking(10)).toBe(false);
-  });
-
   it('leaves nothing out for requests of direct handles, which lock no page', async () => {
     give(1, 'f', 10);
     now += 60;
