@@ -121,7 +121,7 @@ export class DriverKernelCache implements KernelCache {
     this.parked = parts.parked;
     this.seconds = parts.seconds;
     this.unlockDirectory = parts.unlockDirectory;
-    this.writes = new UnfinishedWrites(parts.isRunning, parts.timesRun);
+    this.writes = new UnfinishedWrites(parts.isRunning);
     this.untaken = new UntakenAnswers(parts.timesRun);
     this.given = new GivenNames(GIVEN_NAMES_MAX, GIVEN_NAME_BYTES_MAX, (dir, name, node) => {
       if (isPlanted('evicted-names-stay')) return;

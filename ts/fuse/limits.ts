@@ -70,10 +70,7 @@ export const LAST_FOUND_MAX = 4096;
 export const THREADS_WRITING_MAX = 4096;
 /** How long the next part of a write is waited for, milliseconds: the thread only has to get a processor. */
 export const UNFINISHED_WRITE_MS = 5;
-/** How long a thread is waited for that has not had a processor since its part was answered, milliseconds: on a machine that
- * is overloaded that takes long; one that was stopped never has one. */
-export const UNFINISHED_UNTAKEN_MS = 2000;
-/** How long, while the thread wants to run: some turns of others on a busy processor. */
+/** How much longer, while the thread wants to run: some turns of others on a busy processor. */
 export const UNFINISHED_RUNNING_MS = 50;
 
 /** How long a WRITE's answer waits for its pages to be forgotten, milliseconds: one that it keeps locked itself never is. */
